@@ -1,0 +1,218 @@
+"""The one typed configuration of a run: every value has a unit, a range and a default.
+
+A function receives its section, never the root. Recipes and run directories hold it as TOML; see
+`effnet.recipes` for reading and for ``--set``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from effnet.arch.preprocessing import CropMode, Interpolation
+from effnet.arch.spec import SPEC_CONFIG, Activation, Padding, Rate
+
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
+class ModelConfig:
+    """Which network, and what to change about it."""
+
+    network: str = "v2-b0"
+    """A name of the family, or the path of a spec in JSON."""
+    width: Positive = 1.0
+    """Compound scaling's width coefficient, applied to the network."""
+    depth: Positive = 1.0
+    """Compound scaling's depth coefficient, applied to the network."""
+    activation: Activation | None = None
+    """Overrides the network's own."""
+    padding: Padding | None = None
+    """Overrides the network's own."""
+    norm_epsilon: Positive | None = None
+    """Overrides the network's own."""
+    norm_momentum: Positive | None = None
+    """Overrides the network's own; PyTorch's convention."""
+    residual: bool = True
+    """False removes every identity shortcut (an ablation)."""
+    weights: str = ""
+    """A file of weights, or a hub name such as ``timm/tf_efficientnetv2_s.in1k``; empty: from scratch."""
+    gradient_checkpointing: bool = False
+    """Recompute blocks in the backward pass to save memory."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
+class DataConfig:
+    """Which images, how they are split, and how a training crop is drawn."""
+
+    source: str = "digits"
+    """A folder of class folders, a folder of parquet files, or ``digits``."""
+    train_images: NonNegativeInt = 0
+    """Size of the training split, to plan a run without its data; 0: count the data."""
+    val_fraction: Fraction = 0.2
+    """Share of each class held out where the data has no validation split of its own."""
+    split_seed: int = 0
+    workers: NonNegativeInt = 0
+    """Threads that prepare images; 0: one for each processor."""
+    crop_area: tuple[float, float] = (0.05, 1.0)
+    """Smallest and largest area of a training crop, as a share of the image."""
+    crop_aspect: tuple[Positive, Positive] = (0.75, 4 / 3)
+    """Smallest and largest width / height of a training crop."""
+    flip: bool = True
+    """Mirror half of the training images left to right."""
+    interpolation: Interpolation = "bilinear"
+    """Of training crops; evaluation follows the weights' preprocessing."""
+    antialias: bool = False
+    """Whether the filter of training crops widens when it shrinks; the releases do not."""
+    max_bad_fraction: NonNegative = 0.05
+    """Stop when more than this share of the images cannot be read."""
+
+    def __post_init__(self) -> None:
+        low, high = self.crop_area
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"crop_area must satisfy 0 < smallest <= largest <= 1, got {[low, high]}")
+        if self.crop_aspect[0] > self.crop_aspect[1]:
+            raise ValueError(f"crop_aspect must be [smallest, largest], got {list(self.crop_aspect)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
+class AugmentConfig:
+    """What the magnitudes of `ProgressiveConfig` act on."""
+
+    operations: NonNegativeInt = 2
+    """RandAugment operations an image; 0 switches it off."""
+    policy: Literal["release", "paper", "relative"] = "release"
+    """RandAugment's operations and arithmetic, see `effnet.data.randaugment`."""
+    cutmix_label: Literal["area", "batch_mean"] = "area"
+    """Weight of CutMix's labels: each image's own pasted area, or the batch's mean (as released)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
+class ProgressiveConfig:
+    """Algorithm 1 of 2104.00298: each pair is the value of the first and of the last stage."""
+
+    stages: PositiveInt = 4
+    image_size: tuple[PositiveInt, PositiveInt] | None = None
+    """Pixels; left out: from 128 (or less, if the network is smaller) to the network's training size."""
+    size_rule: Literal["paper", "release"] = "paper"
+    """``paper``: the first stage has the first size. ``release``: stage i of M has (i + 1) / M of the way,
+    so that the first size is never used."""
+    size_multiple: PositiveInt = 1
+    """Round image sizes down to a multiple of this, the last one excepted."""
+    randaugment_magnitude: tuple[NonNegative, NonNegative] = (5.0, 10.0)
+    mixup_alpha: tuple[NonNegative, NonNegative] = (0.0, 0.0)
+    cutmix_alpha: tuple[NonNegative, NonNegative] = (0.0, 0.0)
+    dropout_rate: tuple[Rate, Rate] = (0.2, 0.2)
+    drop_path_rate: tuple[Rate, Rate] = (0.2, 0.2)
+    batch_rule: Literal["constant", "pixels"] = "constant"
+    """``pixels``: smaller images come in larger batches, so that a batch keeps its number of pixels; the
+    learning rate grows in proportion."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
+class TrainConfig:
+    """How long, in which batches and with which arithmetic."""
+
+    epochs: Positive = 30.0
+    min_steps: NonNegativeInt = 0
+    """Train longer than ``epochs`` where that many steps are not reached."""
+    batch_size: PositiveInt = 64
+    """Images a step at the last stage's size."""
+    seed: int = 0
+    label_smoothing: Rate = 0.1
+    gradient_clip: NonNegative = 0.0
+    """Largest global norm of the gradient; 0 switches clipping off."""
+    head_epochs: NonNegative = 0.0
+    """Epochs at the start in which only the classifier learns."""
+    backbone_rate: NonNegative = 1.0
+    """Learning rate of everything but the classifier, relative to the classifier's."""
+    freeze_norm: bool = False
+    """Keep the statistics of batch norm as they were loaded."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """``auto``: bf16 autocast on a GPU that has it, else fp32."""
+    channels_last: bool = True
+    checkpoint_minutes: Positive = 5.0
+    """Save the state of the run at least this often, besides each evaluation."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
+class OptimizerConfig:
+    """Update rule and weight decay."""
+
+    name: Literal["rmsprop_tf", "sgd", "adamw"] = "rmsprop_tf"
+    """``rmsprop_tf`` is TensorFlow's: epsilon inside the root, slot from ones, rate inside the momentum."""
+    momentum: Rate = 0.9
+    """Of rmsprop_tf and sgd."""
+    decay: Rate = 0.9
+    """Of the mean square in rmsprop_tf."""
+    betas: tuple[Rate, Rate] = (0.9, 0.999)
+    """Of adamw."""
+    epsilon: Positive = 1e-3
+    weight_decay: NonNegative = 1e-5
+    weight_decay_mode: Literal["l2", "decoupled"] = "l2"
+    """``l2`` adds the decayed weight to the gradient (as released); ``decoupled`` shrinks the weight."""
+    weight_decay_exclude: Literal["norm_and_bias", "norm", "none"] = "norm_and_bias"
+    """``norm_and_bias`` is the V2 release's rule, ``norm`` the V1 release's."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
+class LearningRateConfig:
+    """The learning rate as a function of the step."""
+
+    base: Positive = 0.016
+    """Peak rate for a batch of ``base_batch_size``; it grows in proportion with the batch."""
+    base_batch_size: PositiveInt = 256
+    schedule: Literal["exponential", "cosine", "constant"] = "exponential"
+    """``exponential`` is a staircase counted from step 0."""
+    warmup_epochs: NonNegative = 5.0
+    """Rise linearly from 0; the schedule behind it is not shifted."""
+    decay_rate: Fraction = 0.97
+    decay_epochs: Positive = 2.4
+    minimum: NonNegative = 0.0
+    """The rate never falls below it, warm-up excepted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
+class EmaConfig:
+    """Moving average of the weights and of batch norm's statistics, which is what gets evaluated."""
+
+    decay: Rate = 0.9999
+    """0 switches it off."""
+    warmup: bool = True
+    """Use min(decay, (1 + step) / (10 + step)), as TensorFlow does."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
+class EvaluateConfig:
+    """How a network is evaluated while it trains and afterwards."""
+
+    image_size: PositiveInt | None = None
+    """Pixels; left out: the preprocessing of the weights, or the last training size from scratch."""
+    crop_mode: CropMode | None = None
+    """Left out: the preprocessing of the weights."""
+    batch_size: PositiveInt = 64
+    every_epochs: Positive = 1.0
+    """A stage's end and the run's end are always evaluated."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
+class Config:
+    """A complete run."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    progressive: ProgressiveConfig = ProgressiveConfig()
+    train: TrainConfig = TrainConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    learning_rate: LearningRateConfig = LearningRateConfig()
+    ema: EmaConfig = EmaConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()

@@ -1,0 +1,134 @@
+"""The layers that blocks are made of.
+
+Dimension key: N images, C channels, H and W pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from effnet.arch.spec import Activation, NetworkSpec
+
+_ACTIVATIONS: dict[Activation, type[nn.Module]] = {
+    "silu": nn.SiLU,
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "hard_swish": nn.Hardswish,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "mish": nn.Mish,
+    "gelu": nn.GELU,
+}
+
+
+def activation(name: Activation) -> nn.Module:
+    """Return a new activation layer."""
+    return _ACTIVATIONS[name]()
+
+
+class SameConv2d(nn.Conv2d):
+    """Convolution padded as TensorFlow's ``SAME``: the output has ``ceil(size / stride)`` pixels.
+
+    Where the padding is odd, the extra pixel goes to the bottom and the right. This depends on the size
+    of the input, so a network that trains at even and odd sizes pads differently at each.
+    """
+
+    def forward(self, input: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D P Q"]:
+        rows = self._total_padding(input.shape[2], axis=0)
+        columns = self._total_padding(input.shape[3], axis=1)
+        if rows % 2 or columns % 2:
+            padding = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+            input, rows, columns = F.pad(input, padding), 0, 0
+        return F.conv2d(
+            input, self.weight, self.bias, self.stride, (rows // 2, columns // 2), self.dilation, self.groups
+        )
+
+    def _total_padding(self, size: int, axis: int) -> int:
+        stride, kernel = self.stride[axis], self.kernel_size[axis]
+        return max((-(-size // stride) - 1) * stride + kernel - size, 0)
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias, batch norm and, if asked for, the network's activation."""
+
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        activate: bool = True,
+    ) -> None:
+        super().__init__()
+        # At stride 1 an odd kernel is padded equally on both sides under either rule.
+        is_same = spec.padding == "same" and stride > 1
+        self.conv = (SameConv2d if is_same else nn.Conv2d)(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding=0 if is_same else kernel_size // 2,
+            groups=groups,
+            bias=False,
+        )
+        self.norm = nn.BatchNorm2d(out_channels, eps=spec.norm_epsilon, momentum=spec.norm_momentum)
+        self.act = activation(spec.activation) if activate else nn.Identity()
+
+
+class SqueezeExcite(nn.Module):
+    """Channel gate computed from the global mean (1709.01507), with biases and a sigmoid."""
+
+    def __init__(self, spec: NetworkSpec, channels: int, squeeze_channels: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, squeeze_channels, 1)
+        self.act = activation(spec.activation)
+        self.expand = nn.Conv2d(squeeze_channels, channels, 1)
+
+    def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
+        squeezed = x.mean((2, 3), keepdim=True)
+        return x * self.expand(self.act(self.reduce(squeezed))).sigmoid()
+
+
+class StochasticDepth(nn.Module):
+    """Residual sum whose branch is dropped for whole images (1603.09382).
+
+    The rate lives in a buffer, so that it can change while running, also from zero, without a new graph.
+    """
+
+    rate: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("rate", torch.zeros(()), persistent=False)
+
+    def forward(
+        self, identity: Float[Tensor, "N C H W"], branch: Float[Tensor, "N C H W"]
+    ) -> Float[Tensor, "N C H W"]:
+        if not self.training:
+            return identity + branch
+        keep = 1.0 - self.rate
+        draws = torch.rand(branch.shape[0], 1, 1, 1, device=branch.device)
+        return torch.addcmul(identity, branch, ((draws < keep) / keep).to(branch.dtype))
+
+
+class Dropout(nn.Module):
+    """Dropout whose rate lives in a buffer, see `StochasticDepth`."""
+
+    rate: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("rate", torch.zeros(()), persistent=False)
+
+    def forward(self, x: Float[Tensor, "N C"]) -> Float[Tensor, "N C"]:
+        if not self.training:
+            return x
+        keep = 1.0 - self.rate
+        draws = torch.rand(x.shape, device=x.device)
+        return x * ((draws < keep) / keep).to(x.dtype)

@@ -1,0 +1,99 @@
+"""The one interpreter of `NetworkSpec`: stem, stages, head, classifier.
+
+Dimension key: N images, C channels, H and W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import groupby
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from effnet.arch.spec import NetworkSpec
+from effnet.nn.blocks import Block
+from effnet.nn.init import initialize
+from effnet.nn.layers import ConvNorm, Dropout
+
+
+class EfficientNet(nn.Module):
+    """A network built from its spec, with weights drawn as released.
+
+    Dropout and drop-path start at 0; `set_dropout` and `set_drop_path` change them while running.
+    """
+
+    def __init__(self, spec: NetworkSpec, *, gradient_checkpointing: bool = False) -> None:
+        super().__init__()
+        self.spec = spec
+        self.gradient_checkpointing = gradient_checkpointing
+        self.stem = ConvNorm(spec, spec.in_channels, spec.stem_channels, kernel_size=3, stride=2)
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(Block(spec, block) for block in blocks))
+            for _, blocks in groupby(spec.blocks(), key=lambda block: block.stage)
+        )
+        self.head = ConvNorm(spec, spec.stages[-1].channels, spec.head_channels)
+        self.dropout = Dropout()
+        self.classifier = nn.Linear(spec.head_channels, spec.num_classes)
+        initialize(self)
+
+    def forward(self, images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N K"]:
+        x = images
+        for _, x in self._walk(images):  # noqa: B007 - the last feature is what counts
+            pass
+        return self.classify(x)
+
+    def features(self, images: Float[Tensor, "N C H W"]) -> dict[str, Float[Tensor, "N _ _ _"]]:
+        """Return the output of ``stem``, ``stage1`` ... ``stageM`` (counted from 1) and ``head``."""
+        return dict(self._walk(images))
+
+    def classify(self, head: Float[Tensor, "N C H W"]) -> Float[Tensor, "N K"]:
+        """Return the logits for the ``head`` feature."""
+        return self.classifier(self.dropout(head.mean((2, 3))))
+
+    def set_dropout(self, rate: float) -> None:
+        """Set the rate of the dropout before the classifier, from 0 to below 1."""
+        self.dropout.rate.fill_(rate)
+
+    def set_drop_path(self, rate: float) -> None:
+        """Set the stochastic-depth rate: block ``i`` of ``n`` gets ``rate * i / n`` (as released)."""
+        blocks = [block for stage in self.stages for block in stage.children()]
+        for index, block in enumerate(blocks):
+            if isinstance(block, Block) and block.drop_path is not None:
+                block.drop_path.rate.fill_(rate * index / len(blocks))
+
+    def _walk(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
+        x = self.stem(images)
+        yield "stem", x
+        for number, stage in enumerate(self.stages, start=1):
+            for block in stage.children():
+                x = self._run(block, x)
+            yield f"stage{number}", x
+        yield "head", self.head(x)
+
+    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
+        if not (self.gradient_checkpointing and self.training):
+            return block(x)
+
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            return nullcontext(), _unchanged_statistics(block)
+
+        return checkpoint(block, x, use_reentrant=False, context_fn=contexts)
+
+
+@contextmanager
+def _unchanged_statistics(block: nn.Module) -> Iterator[None]:
+    """Recomputation must not move batch norm's running statistics a second time."""
+    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.sub_(1)

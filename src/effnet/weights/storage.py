@@ -1,0 +1,73 @@
+"""safetensors files that are either whole or not there.
+
+All metadata is one JSON document under one key, so that equal contents are equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+METADATA_KEY = "effnet"
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write a file under a temporary name, flush it to the disk, and only then give it its name.
+
+    Args:
+        path: Where the file will be; its folder must exist. A file of that name is replaced.
+        tensors: Under their names, on any device.
+        metadata: What JSON can hold.
+
+    Raises:
+        OSError: The disk is full or cannot be written; a file that was there before is unharmed.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(contiguous, temporary, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except SafetensorError as error:
+        raise OSError(f"cannot write {path}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
+    """Read the tensors whose names begin with ``prefix``, under their names without it.
+
+    Raises:
+        OSError: The file is not there, or it is not a whole safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {
+                name.removeprefix(prefix): file.get_tensor(name)
+                for name in file.keys()  # noqa: SIM118 - a safetensors file is no mapping
+                if name.startswith(prefix)
+            }
+    except SafetensorError as error:
+        raise OSError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read the JSON document that `write_tensors` stored; empty for files of others.
+
+    Raises:
+        OSError: The file is not there, or it is not a safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise OSError(f"{path} is not a whole safetensors file: {error}") from error
+    return json.loads(metadata.get(METADATA_KEY, "{}"))
