@@ -1,8 +1,12 @@
 """Settings for the whole suite."""
 
+import hypothesis
 import matplotlib as mpl
 import torch
 
 mpl.use("Agg")
 # Two busy cores oversubscribe badly: one thread is several times faster here.
 torch.set_num_threads(1)
+# A slow machine is no failure.
+hypothesis.settings.register_profile("effnet", deadline=None)
+hypothesis.settings.load_profile("effnet")

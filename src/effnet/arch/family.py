@@ -212,9 +212,7 @@ def fuse_stages(spec: NetworkSpec, *, first: int, last: int) -> NetworkSpec:
         UserError: The stages are not among those of the network.
     """
     if not 1 <= first <= last <= len(spec.stages):
-        raise UserError(
-            f"{spec.name} has stages 1 to {len(spec.stages)}; cannot fuse {first} to {last}"
-        )
+        raise UserError(f"{spec.name} has stages 1 to {len(spec.stages)}; cannot fuse {first} to {last}")
     stages = tuple(
         replace(stage, operation="fused_mbconv", se_ratio=0.0) if first <= number <= last else stage
         for number, stage in enumerate(spec.stages, start=1)

@@ -20,7 +20,7 @@ Padding = Literal["same", "symmetric"]
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 
-SPEC_CONFIG = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+SPEC_CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)

@@ -45,9 +45,7 @@ def _fused_branch(spec: NetworkSpec, block: BlockSpec) -> dict[str, nn.Module]:
     if hidden == block.in_channels:
         # As released: without expansion the one convolution that is left keeps its activation.
         return squeeze | _conv_branch(spec, block)
-    expand = ConvNorm(
-        spec, block.in_channels, hidden, kernel_size=block.kernel_size, stride=block.stride
-    )
+    expand = ConvNorm(spec, block.in_channels, hidden, kernel_size=block.kernel_size, stride=block.stride)
     project = ConvNorm(spec, hidden, block.out_channels, activate=False)
     return {"expand": expand} | squeeze | {"project": project}
 

@@ -1,14 +1,62 @@
-"""From a name, a file or a spec to a network."""
+"""From a name, a file or a spec to a network with weights."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from effnet.arch.family import network
+from effnet.arch.io import load_spec
 from effnet.arch.spec import NetworkSpec
 from effnet.nn.model import EfficientNet
+from effnet.weights import LoadedWeights, fit_state, load_weights
 
 
-def build_model(spec: NetworkSpec | str) -> EfficientNet:
-    """TEMP."""
-    return EfficientNet(network(spec) if isinstance(spec, str) else spec)
+def build_model(
+    network: NetworkSpec | str | Path,
+    *,
+    weights: LoadedWeights | str | Path | None = None,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    class_names: Sequence[str] | None = None,
+    gradient_checkpointing: bool = False,
+) -> EfficientNet:
+    """Build a network, and load weights into it if there are any.
+
+    Args:
+        network: A spec, a name of the family such as ``v2-s``, or the path of a spec in JSON.
+        weights: A file, a hub name, or weights already loaded. They decide about padding and batch norm,
+            unless ``network`` is a spec and they are already loaded.
+        num_classes: Classes of the result. None: as many as the weights have, else as the network has.
+        in_channels: Channels of the images; the stem's weights are adapted.
+        class_names: Names of the classes; loaded rows of the classifier are kept for names it shares with
+            the weights.
+        gradient_checkpointing: Recompute blocks in the backward pass to save memory.
+
+    Returns:
+        The network in training mode, in fp32 on the CPU. Without weights, initialised as released from
+        PyTorch's global generator. A classifier for other classes than the weights' is freshly initialised.
+
+    Raises:
+        UserError: There is no such network or file, or the weights belong to another network.
+    """
+    spec = network if isinstance(network, NetworkSpec) else load_spec(str(network))
+    loaded = weights if weights is None or isinstance(weights, LoadedWeights) else None
+    if weights is not None and loaded is None:
+        loaded = load_weights(str(weights), spec)
+        spec = loaded.spec
+    if class_names is not None and num_classes is None:
+        num_classes = len(class_names)
+    spec = replace(
+        spec, num_classes=num_classes or spec.num_classes, in_channels=in_channels or spec.in_channels
+    )
+    model = EfficientNet(spec, gradient_checkpointing=gradient_checkpointing)
+    if loaded is not None:
+        state = fit_state(
+            loaded.state,
+            model.state_dict(),
+            class_names=loaded.class_names,
+            new_class_names=class_names,
+        )
+        model.load_state_dict(state)
+    return model

@@ -6,9 +6,9 @@ Dimension key: N images, C channels, H and W pixels.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from effnet.arch.spec import Activation, NetworkSpec
 
@@ -41,8 +41,8 @@ class SameConv2d(nn.Conv2d):
         columns = self._total_padding(input.shape[3], axis=1)
         if rows % 2 or columns % 2:
             padding = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
-            input, rows, columns = F.pad(input, padding), 0, 0
-        return F.conv2d(
+            input, rows, columns = functional.pad(input, padding), 0, 0
+        return functional.conv2d(
             input, self.weight, self.bias, self.stride, (rows // 2, columns // 2), self.dilation, self.groups
         )
 

@@ -1,0 +1,1 @@
+"""What a step trains with, as pure functions of the step."""

@@ -122,7 +122,7 @@ def image_sizes(config: ProgressiveConfig, train_size: int) -> tuple[int, ...]:
         else:
             size = first + (last - first) * stage // (count - 1) if count > 1 else last
         if size != last:
-            size = max(size // config.size_multiple, 1) * config.size_multiple
+            size = min(max(size // config.size_multiple, 1) * config.size_multiple, last)
         sizes.append(size)
     return tuple(sizes)
 

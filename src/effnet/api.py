@@ -1,0 +1,195 @@
+"""The Python interface of the verbs: configure, train, resume, load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from effnet.arch import load_spec
+from effnet.config import Config
+from effnet.data.sources import LabelledImages, open_data, open_labelled
+from effnet.errors import UserError
+from effnet.evaluation.evaluator import evaluate_model
+from effnet.evaluation.metrics import Scores
+from effnet.evaluation.predictor import Predictor
+from effnet.recipes import config_from_toml, config_to_toml, resolve_config
+from effnet.training.display import open_display
+from effnet.training.experiment import Experiment, choose_device, network_of, prepare_experiment
+from effnet.training.journal import Run, create_run, default_run_path, open_run
+from effnet.training.loop import RunResult
+from effnet.training.loop import train as run_training
+from effnet.training.split import check_split, write_split
+from effnet.weights import LoadedWeights, load_weights
+
+
+def configure(
+    data: str | Path | None = None,
+    *,
+    recipe: str | Path | None = None,
+    model: str | Path | None = None,
+    weights: str | Path | None = None,
+    changes: Sequence[str] = (),
+) -> Config:
+    """Return a recipe with changes.
+
+    Args:
+        data: What to train on; see ``data.source``.
+        recipe: Name or file. None: ``demo`` for digits, ``finetune`` with weights, else ``scratch``.
+        model: Name of a network or file of a spec; the recipe's scaling of its own network then falls away.
+        weights: File or hub name to start from.
+        changes: Single values, as ``"train.epochs=10"``; they win over everything else.
+
+    Raises:
+        UserError: There is no such recipe, key, or value.
+    """
+    if recipe is None:
+        is_digits = data is None or str(data) == "digits"
+        recipe = "finetune" if weights else "demo" if is_digits else "scratch"
+    values: dict[str, str | float] = {}
+    if data is not None:
+        values["data.source"] = str(data)
+    if model is not None:
+        values |= {"model.network": str(model), "model.width": 1.0, "model.depth": 1.0}
+    if weights is not None:
+        values["model.weights"] = str(weights)
+    return resolve_config(str(recipe), changes, values=values)
+
+
+def train(
+    data: str | Path | None = None,
+    *,
+    recipe: str | Path | None = None,
+    model: str | Path | None = None,
+    weights: str | Path | None = None,
+    out: str | Path | None = None,
+    changes: Sequence[str] = (),
+    quiet: bool = False,
+) -> RunResult:
+    """Train a network, as ``effnet train`` does; arguments as for `configure`.
+
+    Args:
+        data: What to train on.
+        recipe: Name or file of a recipe.
+        model: Name of a network or file of a spec.
+        weights: File or hub name to start from.
+        out: Folder of the run; None: ``runs/<date>-<time>-<model>``.
+        changes: Single values, as ``"train.epochs=10"``.
+        quiet: Show nothing while training.
+
+    Raises:
+        UserError: Something that was given cannot be used.
+    """
+    config = configure(data, recipe=recipe, model=model, weights=weights, changes=changes)
+    return start_run(config, Path(out) if out else None, quiet=quiet)
+
+
+def start_run(config: Config, out: Path | None = None, *, quiet: bool = False) -> RunResult:
+    """Train from a configuration in a new run directory."""
+    experiment = prepare_experiment(config)
+    path = out or default_run_path(network_of(config.model).name)
+    run = create_run(path, config_to_toml(experiment.config))
+    write_split(run.split_path, experiment.data)
+    return _train(experiment, run, quiet=quiet, resume=False)
+
+
+def resume_run(path: Path, *, quiet: bool = False) -> RunResult:
+    """Continue a run at the exact step of its last checkpoint.
+
+    Raises:
+        UserError: It is no run, it is finished, or its data is not what it was.
+    """
+    run = open_run(path)
+    config = config_from_toml(run.config_path.read_text(), str(run.config_path))
+    experiment = prepare_experiment(config, load=not run.last_checkpoint.exists())
+    check_split(run.split_path, experiment.data)
+    return _train(experiment, run, quiet=quiet, resume=True)
+
+
+def load(source: str | Path, *, model: str | None = None, device: str = "auto") -> Predictor:
+    """Load a run, a file of weights or a hub name, ready to predict.
+
+    Args:
+        source: Run directory, file, or hub name.
+        model: The network, where the file does not say.
+        device: As ``train.device``.
+
+    Raises:
+        UserError: There is no such thing, or it does not say what network it is.
+    """
+    return Predictor.from_weights(load_trained(source, model=model), device=choose_device(device))
+
+
+def load_trained(source: str | Path, *, model: str | None = None) -> LoadedWeights:
+    """Return the best weights of a run, or those of a file or hub name.
+
+    Args:
+        source: Run directory, file, or hub name.
+        model: The network, where the file does not say.
+
+    Raises:
+        UserError: There is no such thing, or it does not say what network it is.
+    """
+    spec = load_spec(model) if model else None
+    path = Path(source)
+    if not path.is_dir():
+        return load_weights(str(source), spec)
+    run = open_run(path)
+    if not run.best_weights.is_file():
+        raise UserError(
+            f"{path} has not been evaluated yet, so it has no weights to use; "
+            f"continue it with: effnet train --resume {path}"
+        )
+    return load_weights(str(run.best_weights), spec)
+
+
+def evaluate(
+    source: str | Path,
+    data: str | Path | None = None,
+    *,
+    image_size: int | None = None,
+    batch_size: int = 64,
+    model: str | None = None,
+    device: str = "auto",
+) -> Scores:
+    """Measure a network on labelled images.
+
+    Args:
+        source: Run directory, file of weights, or hub name.
+        data: Labelled images: their validation split where they have one, else all of them. None: the
+            validation split of the run.
+        image_size: Pixels; None: as the weights say.
+        batch_size: Images at a time.
+        model: The network, where a file does not say.
+        device: As ``train.device``.
+
+    Raises:
+        UserError: Something that was given cannot be used, or the classes are not those of the network.
+    """
+    predictor = load(source, model=model, device=device)
+    images = _run_validation(Path(source)) if data is None else open_labelled(str(data))
+    preprocessing = predictor.preprocessing
+    if image_size is not None:
+        preprocessing = replace(preprocessing, image_size=image_size)
+    return evaluate_model(
+        predictor.model,
+        images.with_classes(predictor.class_names),
+        preprocessing,
+        device=predictor.device,
+        batch_size=batch_size,
+    )
+
+
+def _run_validation(path: Path) -> LabelledImages:
+    if not path.is_dir():
+        raise UserError(f"{path} is no run, so it has no validation images of its own; give DATA")
+    run = open_run(path)
+    data = config_from_toml(run.config_path.read_text(), str(run.config_path)).data
+    split = open_data(data.source, val_fraction=data.val_fraction, split_seed=data.split_seed)
+    check_split(run.split_path, split)
+    return split.val
+
+
+def _train(experiment: Experiment, run: Run, *, quiet: bool, resume: bool) -> RunResult:
+    with open_display(experiment.schedule, quiet=quiet) as display:
+        return run_training(experiment, run, display, resume=resume)

@@ -1,0 +1,1 @@
+"""The command line: ``effnet models | recipes | plan | train | evaluate | predict | export``."""

@@ -1,0 +1,124 @@
+"""Commands that look at networks and recipes; they need neither data nor torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from effnet.arch import NetworkSpec, load_spec, names, network_cost, spec_to_json
+from effnet.cli.output import print_json, print_table
+from effnet.errors import UserError
+
+
+def models(
+    networks: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Names of networks or files of specs. None: the whole family.", metavar="[MODEL]..."
+        ),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Count at this image size in pixels instead of each network's own.", min=1),
+    ] = None,
+    spec: Annotated[bool, typer.Option("--spec", help="Print one network as JSON, to edit and use.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List networks with their parameters and multiply-adds, or print one as an editable spec."""
+    specs = [load_spec(name) for name in networks or names()]
+    if spec:
+        if len(specs) != 1:
+            raise UserError(f"--spec prints one network, {len(specs)} were asked for; name one")
+        typer.echo(spec_to_json(specs[0]))
+    elif as_json:
+        print_json([_row(item, size) for item in specs])
+    else:
+        _print_family(specs, size)
+        if len(specs) == 1:
+            _print_stages(specs[0])
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Show this recipe as it is written.")] = None,
+    copy: Annotated[
+        Path | None, typer.Option(help="Write the recipe to this file, to edit and give to --recipe.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the recipes, show one, or copy one to a file of your own."""
+    from effnet.recipes import recipe_names, recipe_summary, recipe_text
+
+    if name is None:
+        rows = [(item, recipe_summary(item)) for item in recipe_names()]
+        if as_json:
+            print_json([{"name": item, "summary": summary} for item, summary in rows])
+        else:
+            for item, summary in rows:
+                typer.echo(f"{item:<16} {summary}")
+        return
+    text = recipe_text(name)
+    if copy is None:
+        if as_json:
+            print_json({"name": name, "text": text})
+        else:
+            typer.echo(text, nl=False)
+        return
+    if copy.exists():
+        raise UserError(f"{copy} is there already; give another name to --copy")
+    copy.write_text(text)
+    typer.echo(f"wrote {copy}; use it with --recipe {copy}")
+
+
+def _row(spec: NetworkSpec, size: int | None) -> dict[str, str | int]:
+    cost = network_cost(spec, size)
+    return {
+        "name": spec.name,
+        "params": cost.params,
+        "params_with_bn_stats": cost.params_with_bn_stats,
+        "image_size": cost.image_size,
+        "macs": cost.macs,
+        "activations": cost.activations,
+        "train_size": spec.train_size,
+        "blocks": spec.num_blocks,
+    }
+
+
+def _print_family(specs: list[NetworkSpec], size: int | None) -> None:
+    rows = []
+    for spec in specs:
+        cost = network_cost(spec, size)
+        rows.append(
+            (
+                spec.name,
+                f"{cost.params / 1e6:.2f} M",
+                f"{cost.image_size} px",
+                f"{cost.macs / 1e9:.2f} G",
+                f"{cost.activations / 1e6:.1f} M",
+                f"{spec.train_size} px",
+                str(spec.num_blocks),
+            )
+        )
+    print_table(("network", "parameters", "size", "MACs", "activations", "trained at", "blocks"), rows)
+
+
+def _print_stages(spec: NetworkSpec) -> None:
+    rows = [
+        (
+            f"{number} {stage.operation}",
+            f"{stage.kernel_size} x {stage.kernel_size}",
+            str(stage.stride),
+            str(stage.expand_ratio),
+            str(stage.channels),
+            str(stage.repeats),
+            f"{stage.se_ratio:g}",
+        )
+        for number, stage in enumerate(spec.stages, start=1)
+    ]
+    typer.echo("")
+    print_table(("stage", "kernel", "stride", "expand", "channels", "repeats", "SE"), rows)
+    typer.echo(
+        f"\nstem {spec.stem_channels}, head {spec.head_channels} channels; "
+        f"{spec.activation}, {spec.padding} padding"
+    )

@@ -1,0 +1,224 @@
+"""Commands that plan and train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from effnet.cli.output import duration, megabytes, print_json, print_table
+from effnet.errors import UserError
+
+if TYPE_CHECKING:
+    from effnet.config import Config
+    from effnet.schedule.progressive import StageSettings
+    from effnet.training.preflight import Plan
+
+
+class InterruptedCommandError(Exception):
+    """The run was asked to stop and has saved its state."""
+
+
+class FailedCommandError(Exception):
+    """Something outside the user's hands went wrong; the message says what."""
+
+
+EXPECTED_FAILURES = (InterruptedCommandError, FailedCommandError, OSError)
+
+DataArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[DATA]",
+        help="A folder of class folders (or of train/ and val/), of parquet files, or `digits`.",
+    ),
+]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Name or file of a recipe, see `effnet recipes`. Default: `demo` for digits, `finetune` with "
+        "--weights, else `scratch`."
+    ),
+]
+ModelOption = Annotated[
+    str | None, typer.Option(help="Name of a network, see `effnet models`, or the file of a spec.")
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Start from these weights: a file, or a hub name such as timm/tf_efficientnetv2_s.in1k."
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe, as train.epochs=10."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether an expected failure is an interruption."""
+    return isinstance(error, InterruptedCommandError)
+
+
+def plan(
+    data: DataArgument = None,
+    recipe: RecipeOption = None,
+    model: ModelOption = None,
+    weights: WeightsOption = None,
+    changes: SetOption = None,
+    measure: Annotated[
+        bool, typer.Option(help="Run a few steps of every stage to predict time and memory; needs the data.")
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the stages of a run, and the time and memory it will take on this device."""
+    from effnet.schedule.progressive import stage_schedule
+    from effnet.training.experiment import network_of, prepare_experiment
+    from effnet.training.preflight import measure as measure_stages
+    from effnet.training.preflight import plan as plan_stages
+
+    config = _configuration(data, recipe, model, weights, changes)
+    if data is None and config.data.train_images:
+        spec = network_of(config.model)
+        schedule = stage_schedule(
+            config.progressive,
+            config.train,
+            train_images=config.data.train_images,
+            train_size=spec.train_size,
+        )
+        result = plan_stages(schedule, spec)
+    else:
+        experiment = prepare_experiment(config)
+        if measure:
+            result = measure_stages(experiment, _announce)
+        else:
+            result = plan_stages(experiment.schedule, experiment.spec)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        _print_plan(result)
+
+
+def train(
+    data: DataArgument = None,
+    recipe: RecipeOption = None,
+    model: ModelOption = None,
+    weights: WeightsOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run. Default: runs/<date>-<time>-<model>.")
+    ] = None,
+    changes: SetOption = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue this run at its last checkpoint; nothing else may be given.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the result only.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a network: progressive learning with adaptive regularization, or what the recipe says."""
+    if resume is not None:
+        if any((data, recipe, model, weights, out, changes)):
+            raise UserError("--resume continues a run as it was started; give nothing but --resume RUN")
+        _finish(None, None, resume, quiet=quiet, as_json=as_json)
+    else:
+        config = _configuration(data, recipe, model, weights, changes)
+        _finish(config, out, None, quiet=quiet, as_json=as_json)
+
+
+def _finish(
+    config: Config | None, out: Path | None, resume: Path | None, *, quiet: bool, as_json: bool
+) -> None:
+    import torch
+
+    from effnet.api import resume_run, start_run
+    from effnet.training.loop import DivergedRunError, InterruptedRunError
+
+    try:
+        if resume is not None:
+            result = resume_run(resume, quiet=quiet)
+        elif config is not None:
+            result = start_run(config, out, quiet=quiet)
+    except InterruptedRunError as error:
+        raise InterruptedCommandError(str(error)) from error
+    except (DivergedRunError, torch.OutOfMemoryError) as error:
+        raise FailedCommandError(str(error)) from error
+    if as_json:
+        print_json(result.to_dict())
+        return
+    typer.echo(
+        f"validation top-1 {result.val_top1:.2%}, best {result.best_val_top1:.2%} at step "
+        f"{result.best_step}; {result.steps} steps in {duration(result.train_seconds)}"
+    )
+    if result.bad_images:
+        typer.echo(f"{result.bad_images} unreadable images were skipped, see {result.run}/bad-images.jsonl")
+    typer.echo(f"run: {result.run}")
+
+
+def _configuration(
+    data: str | None,
+    recipe: str | None,
+    model: str | None,
+    weights: str | None,
+    changes: list[str] | None,
+) -> Config:
+    from effnet.api import configure
+
+    return configure(data, recipe=recipe, model=model, weights=weights, changes=changes or ())
+
+
+def _print_plan(plan: Plan) -> None:
+    schedule = plan.schedule
+    measured = ("images/s", "time", "memory") if plan.costs else ()
+    columns = ("stage", "steps", "epochs", "size", "batch", "RandAugment", "mixup", "CutMix", "dropout")
+    rows = []
+    for stage in schedule.stages:
+        row = [
+            str(stage.stage + 1),
+            f"{stage.start_step}-{stage.end_step}",
+            f"{schedule.epoch(stage.start_step):.1f}-{schedule.epoch(stage.end_step):.1f}",
+            f"{stage.image_size} px",
+            str(stage.batch_size),
+            f"{stage.randaugment_magnitude:.2f}",
+            f"{stage.mixup_alpha:.2f}",
+            f"{stage.cutmix_alpha:.2f}",
+            f"{stage.dropout_rate:.2f}",
+            f"{stage.drop_path_rate:.2f}",
+        ]
+        if plan.costs:
+            row += _measured_cells(plan, stage.stage)
+        rows.append(row)
+    print_table((*columns, "drop-path", *measured), rows)
+    _print_totals(plan)
+
+
+def _announce(settings: StageSettings) -> None:
+    typer.echo(f"measuring stage {settings.stage + 1} at {settings.image_size} px", err=True)
+
+
+def _measured_cells(plan: Plan, stage: int) -> list[str]:
+    cost, settings = plan.costs[stage], plan.schedule.stages[stage]
+    return [
+        f"{cost.images_per_second:.1f}",
+        duration(settings.steps * cost.seconds_per_step),
+        megabytes(cost.memory_bytes),
+    ]
+
+
+def _print_totals(plan: Plan) -> None:
+    schedule = plan.schedule
+    last_size = schedule.stages[-1].image_size
+    typer.echo(
+        f"\n{schedule.total_steps} steps over {schedule.train_images} images; "
+        f"{plan.relative_macs:.0%} of the arithmetic of training at {last_size} px throughout"
+    )
+    if not plan.costs:
+        return
+    typer.echo(
+        f"predicted: {duration(plan.seconds)} of training steps, {megabytes(plan.memory_bytes)} at the peak"
+    )
+    for settings, cost in zip(schedule.stages, plan.costs, strict=True):
+        if not cost.fits:
+            typer.echo(
+                f"stage {settings.stage + 1} does not fit: a batch of {settings.batch_size} is too large for "
+                f"this device, {cost.measured_batch_size} was possible; set train.batch_size"
+            )

@@ -1,0 +1,1 @@
+"""Numbers and answers from a trained network."""

@@ -1,0 +1,120 @@
+"""Image files in, class names with probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from effnet.arch.preprocessing import Preprocessing
+from effnet.data.loader import eval_batches, prepare_images
+from effnet.data.sources import LabelledImages
+from effnet.errors import UserError
+from effnet.nn import EfficientNet, build_model
+from effnet.weights import LoadedWeights
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """The answer for one image."""
+
+    image: str
+    classes: tuple[str, ...] = ()
+    """Most probable first; empty where the image could not be read."""
+    probabilities: tuple[float, ...] = ()
+    error: str | None = None
+    """Why there is no answer."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as ``effnet predict --json`` prints it."""
+        if self.error:
+            return {"image": self.image, "error": self.error}
+        pairs = zip(self.classes, self.probabilities, strict=True)
+        return {
+            "image": self.image,
+            "classes": [{"name": name, "probability": probability} for name, probability in pairs],
+        }
+
+
+class Predictor:
+    """A network with its class names and preprocessing, ready to answer.
+
+    Args:
+        model: The network; it is moved to ``device`` and put into evaluation mode.
+        class_names: In the order of the logits.
+        preprocessing: How the network wants its images.
+        device: Where to compute.
+    """
+
+    def __init__(
+        self,
+        model: EfficientNet,
+        class_names: Sequence[str],
+        preprocessing: Preprocessing,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model.eval()
+        self.class_names = tuple(class_names)
+        self.preprocessing = preprocessing
+
+    @classmethod
+    def from_weights(cls, weights: LoadedWeights, *, device: torch.device | str = "cpu") -> Predictor:
+        """Build the network that a file of weights carries.
+
+        Raises:
+            UserError: The file does not say how images must be prepared.
+        """
+        if weights.preprocessing is None:
+            raise UserError(
+                f"{weights.origin} does not say how images must be prepared; use a run, a file that effnet "
+                "wrote, or a hub name"
+            )
+        names = weights.class_names or tuple(str(index) for index in range(weights.spec.num_classes))
+        model = build_model(weights.spec, weights=weights)
+        return cls(model, names, weights.preprocessing, device=device)
+
+    @torch.inference_mode()
+    def predict(self, paths: Sequence[Path], *, top: int = 5, batch_size: int = 32) -> Iterator[Prediction]:
+        """Yield one answer an image, in order; an unreadable image gets an answer with ``error``.
+
+        Args:
+            paths: Image files.
+            top: How many classes to name.
+            batch_size: Images at a time.
+        """
+        images = LabelledImages(
+            class_names=self.class_names,
+            labels=np.arange(len(paths), dtype=np.int64),
+            names=tuple(str(path) for path in paths),
+            read=lambda index: paths[index].read_bytes(),
+        )
+        batches = eval_batches(images, self.preprocessing, batch_size=batch_size, workers=0)
+        for start, batch in enumerate(batches):
+            errors = {bad.name: bad.reason for bad in batch.bad}
+            rows = {}
+            if len(batch.labels):
+                pixels = prepare_images(batch.images, self.preprocessing, self.device, channels_last=True)
+                probabilities = self.model(pixels).float().softmax(1).cpu()
+                values, indices = probabilities.topk(min(top, len(self.class_names)))
+                rows = {
+                    int(label): (indices[row].tolist(), values[row].tolist())
+                    for row, label in enumerate(batch.labels)
+                }
+            for index in range(start * batch_size, min((start + 1) * batch_size, len(paths))):
+                name = images.names[index]
+                if index not in rows:
+                    yield Prediction(image=name, error=errors.get(name, "not readable"))
+                    continue
+                classes, scores = rows[index]
+                yield Prediction(
+                    image=name,
+                    classes=tuple(self.class_names[class_index] for class_index in classes),
+                    probabilities=tuple(scores),
+                )

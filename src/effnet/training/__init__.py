@@ -1,0 +1,1 @@
+"""Train a network: state, loop, checkpoints and what a run leaves behind."""

@@ -1,0 +1,161 @@
+"""Everything a run needs before its first step, put together and checked from its configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from effnet.arch.family import released_preprocessing
+from effnet.arch.io import load_spec
+from effnet.arch.preprocessing import Preprocessing
+from effnet.arch.scaling import scale
+from effnet.arch.spec import NetworkSpec
+from effnet.config import Config, EvaluateConfig, ModelConfig
+from effnet.data.sources import DataSplit, open_data
+from effnet.errors import UserError
+from effnet.nn import EfficientNet, build_model
+from effnet.schedule.progressive import StageSchedule, image_sizes, stage_schedule
+from effnet.weights import LoadedWeights, load_weights
+
+# The share of the image's short side that the published networks of 224 px see at evaluation.
+_CROP_FRACTION = 0.875
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Experiment:
+    """A resolved configuration and what it stands for."""
+
+    config: Config
+    """Resolved: nothing that the run depends on is left out."""
+    spec: NetworkSpec
+    data: DataSplit
+    schedule: StageSchedule
+    preprocessing: Preprocessing
+    """Of evaluation and of whoever uses the trained weights; training shares its mean and deviation."""
+    weights: LoadedWeights | None
+    """Where training starts from; None: from scratch."""
+    device: torch.device
+    uses_bf16: bool
+
+    def build_model(self) -> EfficientNet:
+        """Return the network on its device, freshly drawn from the seed or from the loaded weights."""
+        torch.manual_seed(self.config.train.seed)
+        model = build_model(
+            self.spec,
+            weights=self.weights,
+            class_names=self.data.class_names,
+            gradient_checkpointing=self.config.model.gradient_checkpointing,
+        )
+        layout = torch.channels_last if self.config.train.channels_last else torch.contiguous_format
+        return model.to(self.device).to(memory_format=layout)  # type: ignore[call-overload]
+
+
+def network_of(config: ModelConfig) -> NetworkSpec:
+    """Return the network that a configuration names, scaled and changed as it says.
+
+    Raises:
+        UserError: There is no such network or file.
+    """
+    spec = load_spec(config.network)
+    if (config.width, config.depth) != (1.0, 1.0):
+        spec = scale(spec, width=config.width, depth=config.depth)
+    spec = replace(
+        spec,
+        activation=config.activation or spec.activation,
+        padding=config.padding or spec.padding,
+        norm_epsilon=config.norm_epsilon or spec.norm_epsilon,
+        norm_momentum=config.norm_momentum or spec.norm_momentum,
+    )
+    return spec if config.residual else spec.with_stages(residual=False)
+
+
+def prepare_experiment(config: Config, *, load: bool = True) -> Experiment:
+    """Open the data, choose network, weights, stages and device, and resolve the configuration.
+
+    Args:
+        config: As given by the user.
+        load: Whether to load ``model.weights``; a run that is resumed has its own.
+
+    Raises:
+        UserError: Something in the configuration cannot be had.
+    """
+    device = choose_device(config.train.device)
+    # Channels that die leave denormal numbers behind, which slow a processor down a hundredfold.
+    torch.set_flush_denormal(True)
+    spec = network_of(config.model)
+    weights = load_weights(config.model.weights, spec) if load and config.model.weights else None
+    if weights is not None:
+        spec = replace(weights.spec, norm_momentum=config.model.norm_momentum or weights.spec.norm_momentum)
+    data = open_data(
+        config.data.source, val_fraction=config.data.val_fraction, split_seed=config.data.split_seed
+    )
+    spec = replace(spec, num_classes=len(data.class_names))
+    config = _resolve(config, spec, weights)
+    schedule = stage_schedule(
+        config.progressive,
+        config.train,
+        train_images=len(data.train.labels),
+        train_size=spec.train_size,
+    )
+    return Experiment(
+        config=config,
+        spec=spec,
+        data=data,
+        schedule=schedule,
+        preprocessing=_preprocessing(spec, weights, config.evaluate),
+        weights=weights,
+        device=device,
+        uses_bf16=_uses_bf16(config.train.precision, device),
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name; ``auto`` is the first GPU, or the processor without one.
+
+    Raises:
+        UserError: The machine has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"train.device must be auto, cpu, cuda or cuda:N, got '{name}'") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"train.device is '{name}', but this machine shows {torch.cuda.device_count()} CUDA devices"
+        )
+    return device
+
+
+def _uses_bf16(precision: str, device: torch.device) -> bool:
+    if precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return precision == "bf16"
+
+
+def _resolve(config: Config, spec: NetworkSpec, weights: LoadedWeights | None) -> Config:
+    sizes = config.progressive.image_size
+    if sizes is None:
+        every_size = image_sizes(replace(config.progressive, size_rule="paper"), spec.train_size)
+        sizes = (every_size[0] if len(every_size) > 1 else spec.train_size, every_size[-1])
+    evaluate = config.evaluate
+    if evaluate.image_size is None:
+        size = _preprocessing(spec, weights, evaluate).image_size if weights else sizes[1]
+        evaluate = replace(evaluate, image_size=size)
+    return replace(config, progressive=replace(config.progressive, image_size=sizes), evaluate=evaluate)
+
+
+def _preprocessing(
+    spec: NetworkSpec, weights: LoadedWeights | None, evaluate: EvaluateConfig
+) -> Preprocessing:
+    given = weights.preprocessing if weights else None
+    result = given or released_preprocessing(spec)
+    if evaluate.image_size and evaluate.image_size != result.image_size:
+        result = replace(result, image_size=evaluate.image_size)
+        if not given and result.crop_mode == "center":
+            result = replace(result, crop_fraction=_CROP_FRACTION)
+    if evaluate.crop_mode:
+        result = replace(result, crop_mode=evaluate.crop_mode)
+    return replace(result, crop_fraction=1.0) if result.crop_mode == "squash" else result

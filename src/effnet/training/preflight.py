@@ -1,0 +1,181 @@
+"""What a run will cost, measured on this device before anything is spent."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from effnet.arch.accounting import network_cost
+from effnet.arch.spec import NetworkSpec
+from effnet.data.loader import Batch, train_batches
+from effnet.schedule.progressive import StageSchedule, StageSettings
+from effnet.training.experiment import Experiment
+from effnet.training.step import TrainState, initial_state, set_phase, train_step
+
+_WARMUP_STEPS = 1
+_STEPS = 3
+_CPU_BATCH = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageCost:
+    """The measured and predicted cost of one stage."""
+
+    measured_batch_size: int
+    """Smaller than the stage's on a processor, and where a GPU had no room for the whole batch."""
+    fits: bool
+    """Whether the stage's own batch fits; always true on a processor, where it is not tried."""
+    seconds_per_step: float
+    """Of the stage's own batch: decoding, forward, backward and update."""
+    images_per_second: float
+    memory_bytes: int
+    """Peak memory of the device; on a processor the growth of the process, scaled to the batch."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """The stages of a run, and what they cost where that was measured."""
+
+    schedule: StageSchedule
+    costs: tuple[StageCost, ...]
+    """Empty where nothing was measured."""
+    relative_macs: float
+    """Multiply-adds of training, relative to all images at the last stage's size."""
+
+    @property
+    def seconds(self) -> float:
+        """Predicted time in training steps, without evaluation; 0 where nothing was measured."""
+        stages = zip(self.schedule.stages, self.costs, strict=False)
+        return sum(stage.steps * cost.seconds_per_step for stage, cost in stages)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Predicted peak memory; 0 where nothing was measured."""
+        return max((cost.memory_bytes for cost in self.costs), default=0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as ``effnet plan --json`` prints it."""
+        stages: list[dict[str, Any]] = []
+        for settings in self.schedule.stages:
+            cost = self.costs[settings.stage] if self.costs else None
+            stages.append(
+                settings.to_dict()
+                | {"steps": settings.steps, "start_epoch": self.schedule.epoch(settings.start_step)}
+                | (asdict(cost) if cost else {})
+            )
+        total: dict[str, Any] = {
+            "total_steps": self.schedule.total_steps,
+            "train_images": self.schedule.train_images,
+            "relative_macs": self.relative_macs,
+        }
+        if self.costs:
+            total |= {"seconds": self.seconds, "memory_bytes": self.memory_bytes}
+        return total | {"stages": stages}
+
+
+def plan(schedule: StageSchedule, spec: NetworkSpec, costs: tuple[StageCost, ...] = ()) -> Plan:
+    """Put a schedule and its costs together."""
+    last = schedule.stages[-1]
+    full = network_cost(spec, last.image_size).macs
+    spent = sum(s.steps * s.batch_size * network_cost(spec, s.image_size).macs for s in schedule.stages)
+    images = sum(s.steps * s.batch_size for s in schedule.stages)
+    return Plan(schedule=schedule, costs=costs, relative_macs=spent / max(images * full, 1))
+
+
+def measure(experiment: Experiment, report: Callable[[StageSettings], None]) -> Plan:
+    """Run a few real steps of every stage, the largest first, and predict the run from them.
+
+    Args:
+        experiment: The run; its weights and files are not touched.
+        report: Called with each stage before it is measured.
+
+    Returns:
+        The plan. A stage whose batch does not fit on a GPU is measured with the largest half, quarter,
+        ... that does, and says so.
+    """
+    state = initial_state(experiment)
+    schedule = experiment.schedule
+    costs: dict[int, StageCost] = {}
+    largest: StageCost | None = None
+    for settings in sorted(schedule.stages, key=_pixels, reverse=True):
+        report(settings)
+        cost = _measure_stage(experiment, state, settings)
+        if experiment.device.type == "cpu":
+            # A process never reports a smaller peak, so the others follow from the largest.
+            largest = largest or cost
+            share = _pixels(settings) / _pixels(max(schedule.stages, key=_pixels))
+            cost = replace(cost, memory_bytes=int(largest.memory_bytes * share))
+        costs[settings.stage] = cost
+    return plan(schedule, experiment.spec, tuple(costs[stage] for stage in sorted(costs)))
+
+
+def _pixels(settings: StageSettings) -> int:
+    return settings.image_size**2 * settings.batch_size
+
+
+def _measure_stage(experiment: Experiment, state: TrainState, settings: StageSettings) -> StageCost:
+    limit = _CPU_BATCH if experiment.device.type == "cpu" else settings.batch_size
+    batch_size = min(settings.batch_size, limit)
+    while True:
+        try:
+            seconds, memory = _time_steps(experiment, state, replace(settings, batch_size=batch_size))
+            break
+        except torch.OutOfMemoryError:
+            if batch_size == 1:
+                raise
+            batch_size //= 2
+            torch.cuda.empty_cache()
+    scale = settings.batch_size / batch_size
+    return StageCost(
+        measured_batch_size=batch_size,
+        fits=batch_size == min(settings.batch_size, limit),
+        seconds_per_step=seconds * scale,
+        images_per_second=batch_size / seconds,
+        memory_bytes=int(memory * scale),
+    )
+
+
+def _time_steps(experiment: Experiment, state: TrainState, settings: StageSettings) -> tuple[float, int]:
+    """Return seconds a step and the peak memory of a few steps with real images."""
+    steps = _WARMUP_STEPS + _STEPS
+    short = replace(settings, start_step=0, end_step=steps)
+    schedule = StageSchedule((short,), experiment.schedule.train_images, settings.batch_size)
+    set_phase(state.model, experiment.config, settings, is_head_only=False)
+    config, device = experiment.config, experiment.device
+    is_cuda = device.type == "cuda"
+    if is_cuda:
+        torch.cuda.reset_peak_memory_stats(device)
+    before = _peak_process_bytes()
+    batches = train_batches(
+        experiment.data.train, schedule, config.data, config.augment, seed=config.train.seed
+    )
+    started = 0.0
+    with closing(batches):
+        for batch in batches:
+            _synchronize(device)
+            if batch.step == _WARMUP_STEPS:
+                started = time.monotonic()
+            train_step(state, _at_first_step(batch), experiment)
+            _synchronize(device)
+    seconds = (time.monotonic() - started) / _STEPS
+    memory = torch.cuda.max_memory_allocated(device) if is_cuda else _peak_process_bytes() - before
+    return seconds, memory
+
+
+def _at_first_step(batch: Batch) -> Batch:
+    return replace(batch, step=0)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak_process_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

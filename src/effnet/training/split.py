@@ -1,0 +1,50 @@
+"""Which images a run trains on and which it holds out, kept with the run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from effnet.data.sources import DataSplit, LabelledImages
+from effnet.errors import UserError
+
+
+def write_split(path: Path, data: DataSplit) -> None:
+    """Write class names, counts, digests and the names of the images held out."""
+    path.write_text(json.dumps(_describe(data), indent=1) + "\n", encoding="utf-8")
+
+
+def check_split(path: Path, data: DataSplit) -> None:
+    """Make sure that the data is what the run began with.
+
+    Raises:
+        UserError: Images or classes came, went or changed their names.
+    """
+    if not path.is_file():
+        return
+    before, now = json.loads(path.read_text(encoding="utf-8")), _describe(data)
+    if before == now:
+        return
+    counts = " and ".join(
+        f"{before[part]['images']} -> {now[part]['images']} images in {part}" for part in ("train", "val")
+    )
+    raise UserError(
+        f"the data is not what this run began with ({counts}); put it back as it was, or start a new run"
+    )
+
+
+def _describe(data: DataSplit) -> dict[str, Any]:
+    described: dict[str, Any] = {"class_names": list(data.class_names)}
+    for part, images in (("train", data.train), ("val", data.val)):
+        described[part] = {"images": len(images.labels), "sha256": _digest(images)}
+    described["val"]["names"] = list(data.val.names)
+    return described
+
+
+def _digest(images: LabelledImages) -> str:
+    digest = hashlib.sha256()
+    for name, label in zip(images.names, images.labels.tolist(), strict=True):
+        digest.update(f"{name}\0{label}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,8 @@
+"""Weights of ours and of other libraries: names, formats, files, and the hub."""
+
+from effnet.weights.adapt import fit_state as fit_state
+from effnet.weights.files import LoadedWeights as LoadedWeights
+from effnet.weights.files import save_weights as save_weights
+from effnet.weights.load import load_weights as load_weights
+from effnet.weights.timm_export import export_timm as export_timm
+from effnet.weights.timm_export import export_torchvision as export_torchvision

@@ -1,0 +1,95 @@
+"""Load weights from wherever they are, for the network that was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from effnet.arch.spec import NetworkSpec
+from effnet.errors import UserError
+from effnet.weights.convert import detect_scheme, ends, import_state
+from effnet.weights.files import LoadedWeights, read_weights
+from effnet.weights.formats import has_known_ending, is_tensorflow_checkpoint, read_file
+from effnet.weights.hub import is_hub_name, load_from_hub, load_timm_folder
+from effnet.weights.networks import same_layers, with_conventions
+
+
+def load_weights(source: str, spec: NetworkSpec | None = None) -> LoadedWeights:
+    """Load weights from a file, a folder in timm's form, or the hub.
+
+    Args:
+        source: A path that `effnet.weights.formats.read_file` can read, a folder with timm's
+            ``config.json``, or a hub name such as ``timm/tf_efficientnetv2_s.in1k``. A path that exists
+            wins.
+        spec: The network asked for. It may be left out where the source tells its own.
+
+    Returns:
+        The weights. Their ``spec`` is the one asked for, with the input channels and classes of the
+        weights, and with the padding and batch-norm constants they were trained with where the source or
+        its naming tells them; see `fit_state` for other channels and classes.
+
+    Raises:
+        UserError: There is no such source, it cannot be read, it does not hold this network, or the
+            network was left out and the source does not tell it.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        loaded = load_timm_folder(path)
+    elif path.exists() or is_tensorflow_checkpoint(path):
+        loaded = _load_file(path, spec)
+    elif is_hub_name(source) and not has_known_ending(path):
+        loaded = load_from_hub(source)
+    else:
+        raise UserError(
+            f"there is no file of weights {source}; give a path that exists, or a name on the Hugging Face "
+            f"hub such as timm/tf_efficientnetv2_s.in1k"
+        )
+    return loaded if spec is None else _as_asked(loaded, spec)
+
+
+def _load_file(path: Path, spec: NetworkSpec | None) -> LoadedWeights:
+    if path.suffix == ".safetensors":
+        try:
+            own = read_weights(path)
+        except OSError as error:
+            raise UserError(str(error)) from None
+        if own is not None:
+            return own
+    if spec is None:
+        raise UserError(f"{path} does not tell which network it belongs to; name the network")
+    try:
+        tensors = read_file(path)
+        state = import_state(tensors, spec)
+    except UserError as error:
+        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    channels, classes = ends(state)
+    conventional = with_conventions(spec, detect_scheme(tensors))
+    return LoadedWeights(
+        state=state,
+        spec=replace(conventional, in_channels=channels, num_classes=classes),
+        class_names=None,
+        preprocessing=None,
+        origin=str(path),
+    )
+
+
+def _as_asked(loaded: LoadedWeights, spec: NetworkSpec) -> LoadedWeights:
+    found = loaded.spec
+    if not same_layers(found, spec):
+        raise UserError(
+            f"{loaded.origin} holds the weights of {found.name}, and {spec.name} has other layers"
+        )
+    if found.activation != spec.activation:
+        raise UserError(
+            f"{loaded.origin} was trained with the activation {found.activation}, and {spec.name} has "
+            f"{spec.activation}"
+        )
+    carried = replace(
+        spec,
+        padding=found.padding,
+        norm_epsilon=found.norm_epsilon,
+        norm_momentum=found.norm_momentum,
+        in_channels=found.in_channels,
+        num_classes=found.num_classes,
+    )
+    return replace(loaded, spec=carried)

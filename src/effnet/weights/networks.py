@@ -1,0 +1,91 @@
+"""Which network of another library is which of ours, and the constants it is built with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from effnet.arch import family
+from effnet.arch.spec import NetworkSpec
+from effnet.errors import UserError, did_you_mean
+from effnet.weights.names import Scheme
+
+TORCHVISION = (*(f"v1-b{number}" for number in range(8)), "v2-s", "v2-m", "v2-l")
+"""Our names of the networks that torchvision has."""
+
+
+def published_name(spec: NetworkSpec) -> str | None:
+    """Return the first published network with the same layers, whatever its sizes and classes are."""
+    return next((name for name in family.names() if same_layers(family.network(name), spec)), None)
+
+
+def same_layers(one: NetworkSpec, other: NetworkSpec) -> bool:
+    """Tell whether two networks differ at most in input channels, classes and constants."""
+    return (one.stages, one.stem_channels, one.head_channels) == (
+        other.stages,
+        other.stem_channels,
+        other.head_channels,
+    )
+
+
+def timm_name(name: str, *, same_padding: bool) -> str:
+    """Return timm's name of a published network such as ``v2-s``.
+
+    Args:
+        name: Ours; not one of V1's figure 7, which are no networks of timm.
+        same_padding: Take the ``tf_`` form. timm has no other one of ``v2-b0`` to ``v2-b3``.
+    """
+    version, variant = name.split("-")
+    prefix = "tf_" if same_padding or name.startswith("v2-b") else ""
+    if version == "v2":
+        return f"{prefix}efficientnetv2_{variant}"
+    return f"{prefix}efficientnet_{variant}"
+
+
+def from_timm_name(architecture: str) -> NetworkSpec:
+    """Return the network that timm builds under a name, with timm's constants.
+
+    ``tf_`` networks pad as TensorFlow does and have epsilon 1e-3, all others pad symmetrically and have
+    1e-5; the momentum of batch norm is 0.1 in both.
+
+    Raises:
+        UserError: The name is none of these networks.
+    """
+    known = {
+        timm_name(name, same_padding=same_padding): name
+        for name in family.names()
+        if "." not in name
+        for same_padding in (True, False)
+    }
+    if architecture not in known:
+        raise UserError(
+            f"'{architecture}' of timm is no network of this family{did_you_mean(architecture, known)}"
+        )
+    is_tensorflow = architecture.startswith("tf_")
+    return replace(
+        family.network(known[architecture]),
+        padding="same" if is_tensorflow else "symmetric",
+        norm_epsilon=1e-3 if is_tensorflow else 1e-5,
+        norm_momentum=0.1,
+    )
+
+
+def with_conventions(spec: NetworkSpec, scheme: Scheme) -> NetworkSpec:
+    """Return the network with the padding and batch norm that the names of its weights imply.
+
+    timm's names leave it open, and so do ours: then the network stays as it is.
+    """
+    if scheme == "torchvision":
+        return _torchvision_conventions(spec)
+    if scheme == "lukemelas":
+        return replace(spec, padding="same", norm_epsilon=1e-3, norm_momentum=0.01)
+    if scheme in {"keras", "keras-torch", "tf"}:
+        return replace(spec, padding="same", norm_epsilon=1e-3)
+    return spec
+
+
+def _torchvision_conventions(spec: NetworkSpec) -> NetworkSpec:
+    name = published_name(spec) or ""
+    epsilon, momentum = 1e-3, 0.1
+    if name.startswith("v1"):
+        epsilon, momentum = (1e-3, 0.01) if name >= "v1-b5" else (1e-5, 0.1)
+    return replace(spec, padding="symmetric", norm_epsilon=epsilon, norm_momentum=momentum)

@@ -1,0 +1,131 @@
+"""The libraries compared with, and networks whose random weights keep activations sane."""
+
+import importlib
+import os
+import sys
+
+import pytest
+import torch
+
+from effnet.arch.spec import NetworkSpec
+from effnet.nn import EfficientNet
+from effnet.weights.names import state_shapes
+
+# Operators of torchvision's compiled part, which its Python part names while it is imported.
+TORCHVISION_OPERATORS = [
+    "nms",
+    "qnms",
+    "roi_align",
+    "_roi_align_backward",
+    "ps_roi_align",
+    "_ps_roi_align_backward",
+    "roi_pool",
+    "_roi_pool_backward",
+    "ps_roi_pool",
+    "_ps_roi_pool_backward",
+    "qroi_align",
+    "deform_conv2d",
+    "_deform_conv2d_backward",
+]
+
+
+def _declare_torchvision_operators() -> None:
+    """Let torchvision be imported beside a build of torch that its compiled part was not made for.
+
+    torchvision's wheel needs CUDA libraries; without them its operators do not exist, and naming them
+    fails. None of them has a part in classification.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except ImportError:
+        return
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "DEF")
+        for operator in TORCHVISION_OPERATORS:
+            library.define(f"{operator}(Tensor placeholder) -> Tensor")
+        globals()["_library"] = library  # the declarations last as long as it does
+
+
+_declare_torchvision_operators()
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+
+def _peer(name: str):
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        pytest.skip(f"{name} is not there: {error}; see `make peers`")
+
+
+@pytest.fixture(scope="session")
+def timm():
+    return _peer("timm")
+
+
+@pytest.fixture(scope="session")
+def torchvision():
+    return _peer("torchvision")
+
+
+@pytest.fixture(scope="session")
+def keras():
+    return _peer("keras")
+
+
+@pytest.fixture
+def make_network():
+    """Return a network in evaluation mode with random weights and batch-norm statistics that fit them."""
+
+    def make(spec: NetworkSpec) -> EfficientNet:
+        generator = torch.Generator().manual_seed(0)
+        state = {}
+        for name, shape in state_shapes(spec).items():
+            if name.endswith("num_batches_tracked"):
+                state[name] = torch.tensor(3)
+            elif len(shape) > 1:
+                fan_in = torch.Size(shape[1:]).numel()
+                state[name] = torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5
+            else:
+                state[name] = torch.rand(shape, generator=generator) + (0.5 if "weight" in name else -0.5)
+        with torch.device("meta"):  # the largest networks take long to initialise
+            network = EfficientNet(spec)
+        network.load_state_dict(state, assign=True)
+        for module in network.modules():
+            for name, buffer in module.named_buffers(recurse=False):
+                if buffer.is_meta:  # rates of dropout, which a state dict does not hold
+                    setattr(module, name, torch.zeros(buffer.shape))
+        _calibrate(network, torch.randn(2, spec.in_channels, 64, 64, generator=generator))
+        return network
+
+    return make
+
+
+@torch.no_grad()
+def _calibrate(network: torch.nn.Module, images: torch.Tensor) -> None:
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    network.train()(images)
+    network.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+@pytest.fixture
+def assert_same_logits():
+    """Fail unless the logits differ by less than 1e-4 of their norm, at an even and at an odd size."""
+
+    @torch.inference_mode()
+    def check(ours, theirs, *, sizes=(96, 65), channels=3):
+        for size in sizes:
+            images = torch.randn(1, channels, size, size, generator=torch.Generator().manual_seed(size))
+            expected, found = theirs(images), ours(images)
+            assert torch.isfinite(found).all()
+            assert found.std() > 1e-3
+            difference = torch.linalg.norm(found - expected) / torch.linalg.norm(expected)
+            assert difference < 1e-4, f"{size} px: {difference:.1e}"
+
+    return check

@@ -1,0 +1,112 @@
+"""The learning rate against values of the released code, and what holds for every schedule."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effnet.config import LearningRateConfig
+from effnet.recipes import load_recipe
+from effnet.schedule.learning_rate import learning_rate
+
+STEPS_PER_EPOCH = 1_256_144 / 4096
+TOTAL_STEPS = 107_336
+WARMUP_STEPS = 5 * STEPS_PER_EPOCH
+
+
+def released(step):
+    return learning_rate(
+        load_recipe("v2-s.release").learning_rate,
+        step,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        total_steps=TOTAL_STEPS,
+        batch_size=4096,
+    )
+
+
+def simple(step, *, epochs=10.0, steps_per_epoch=1.0, **changes):
+    """Return a rate whose peak is 1, without warm-up unless given."""
+    config = LearningRateConfig(**{"base": 1.0, "warmup_epochs": 0.0, **changes})
+    total_steps = epochs * steps_per_epoch
+    return learning_rate(
+        config, step, steps_per_epoch=steps_per_epoch, total_steps=total_steps, batch_size=256
+    )
+
+
+def test_imagenet_warms_up_from_0_to_0_256():
+    assert released(0) == 0.0
+    assert released(WARMUP_STEPS / 2) == pytest.approx(0.128)
+    assert released(WARMUP_STEPS - 1e-6) == pytest.approx(0.256)
+
+
+def test_imagenet_falls_to_the_schedule_behind_the_warmup():
+    assert released(WARMUP_STEPS) == pytest.approx(0.256 * 0.97**2)
+    assert released(1534) == pytest.approx(0.2409, abs=5e-5)
+
+
+def test_imagenet_ends_after_145_decays():
+    assert released(TOTAL_STEPS - 1) == pytest.approx(0.256 * 0.97**145)
+    assert released(TOTAL_STEPS - 1) == pytest.approx(0.0031, abs=5e-5)
+
+
+def test_imagenet_decays_every_2_4_epochs():
+    drop = 10 * 2.4 * STEPS_PER_EPOCH
+    assert released(drop - 1e-3) == pytest.approx(0.256 * 0.97**9)
+    assert released(drop + 1e-3) == pytest.approx(0.256 * 0.97**10)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(0, 1.0), (4, 0.6545), (6, 0.3455), (10, 0.0)])
+def test_cosine_golden_values(step, expected):
+    assert simple(step, schedule="cosine") == pytest.approx(expected, abs=5e-5)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(0, 1.0), (25, 0.5), (70, 0.125)])
+def test_exponential_golden_values(step, expected):
+    assert simple(step, steps_per_epoch=10.0, decay_epochs=2.0, decay_rate=0.5) == expected
+
+
+@pytest.mark.parametrize("schedule", ["exponential", "cosine", "constant"])
+@pytest.mark.parametrize(("step", "expected"), [(0, 0.0), (5, 0.25), (10, 0.5), (19, 0.95)])
+def test_warmup_golden_values(schedule, step, expected):
+    rate = simple(step, steps_per_epoch=10.0, warmup_epochs=2.0, schedule=schedule)
+    assert rate == pytest.approx(expected)
+
+
+def test_constant_stays_at_the_peak():
+    assert {simple(step, schedule="constant") for step in range(20)} == {1.0}
+
+
+def test_the_rate_never_falls_below_the_minimum_but_in_the_warmup():
+    changes = {"schedule": "cosine", "minimum": 0.2, "warmup_epochs": 1.0, "steps_per_epoch": 10.0}
+    assert simple(1, **changes) == pytest.approx(0.1)
+    assert simple(99, **changes) == 0.2
+
+
+def test_cosine_stays_at_its_end_behind_the_end():
+    assert simple(15, schedule="cosine") == pytest.approx(0.0)
+
+
+@given(
+    step=st.floats(0, 1000),
+    batch_size=st.integers(1, 8192),
+    schedule=st.sampled_from(["exponential", "cosine", "constant"]),
+    warmup=st.floats(0, 20),
+)
+def test_the_rate_is_proportional_to_the_batch_and_within_the_peak(step, batch_size, schedule, warmup):
+    config = LearningRateConfig(schedule=schedule, warmup_epochs=warmup)
+    rates = [
+        learning_rate(config, step, steps_per_epoch=10.0, total_steps=1000.0, batch_size=size)
+        for size in (batch_size, 2 * batch_size)
+    ]
+    assert rates[1] == pytest.approx(2 * rates[0])
+    assert 0 <= rates[0] <= config.base * batch_size / 256 * (1 + 1e-9)
+
+
+@given(step=st.integers(50, 999), schedule=st.sampled_from(["exponential", "cosine", "constant"]))
+def test_the_rate_never_rises_behind_the_warmup(step, schedule):
+    rates = [
+        simple(at, epochs=100.0, steps_per_epoch=10.0, warmup_epochs=5.0, schedule=schedule)
+        for at in (step, step + 1)
+    ]
+    assert rates[1] <= rates[0]
