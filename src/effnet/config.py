@@ -42,7 +42,8 @@ class ModelConfig:
     residual: bool = True
     """False removes every identity shortcut (an ablation)."""
     weights: str = ""
-    """A file of weights, or a hub name such as ``timm/tf_efficientnetv2_s.in1k``; empty: from scratch."""
+    """A file, a hub name such as ``timm/tf_efficientnetv2_s.in1k``, or ``pretrained``: the best released
+    weights of the network. Empty: from scratch."""
     gradient_checkpointing: bool = False
     """Recompute blocks in the backward pass to save memory."""
 

@@ -6,7 +6,7 @@ import torch
 from effnet.arch import family
 from effnet.errors import UserError
 from effnet.nn import build_model
-from effnet.weights.names import BATCHES, SCHEMES, axes, scheme_names, state_shapes
+from effnet.weights.names import BATCHES, SCHEMES, TORCH_SCHEMES, axes, scheme_names, state_shapes
 
 EVERY_NETWORK = [*family.names(), "v1-b4.fused1-3", "v2-s.fused4-5"]
 
@@ -85,6 +85,69 @@ GOLDEN = [
 @pytest.mark.parametrize(("network", "scheme", "ours", "theirs"), GOLDEN)
 def test_names_are_those_of_the_library(network, scheme, ours, theirs):
     assert scheme_names(family.network(network), scheme)[ours] == theirs
+
+
+# All layers of a block in order, convolution and norm in turn.
+BLOCKS = [
+    ("v1-b0", "0.0", "timm", "blocks.0.0.", "conv_dw bn1 se.conv_reduce se.conv_expand conv_pw bn2"),
+    (
+        "v2-s",
+        "3.0",
+        "timm",
+        "blocks.3.0.",
+        "conv_pw bn1 conv_dw bn2 se.conv_reduce se.conv_expand conv_pwl bn3",
+    ),
+    ("v2-s", "1.0", "timm", "blocks.1.0.", "conv_exp bn1 conv_pwl bn2"),
+    ("v2-s", "0.0", "timm", "blocks.0.0.", "conv bn1"),
+    ("v1-b0", "0.0", "torchvision", "features.1.0.block.", "0.0 0.1 1.fc1 1.fc2 2.0 2.1"),
+    ("v2-s", "3.0", "torchvision", "features.4.0.block.", "0.0 0.1 1.0 1.1 2.fc1 2.fc2 3.0 3.1"),
+    ("v2-s", "1.0", "torchvision", "features.2.0.block.", "0.0 0.1 1.0 1.1"),
+    ("v2-s", "0.0", "torchvision", "features.1.0.block.", "0.0 0.1"),
+    (
+        "v1-b0",
+        "0.0",
+        "lukemelas",
+        "_blocks.0.",
+        "_depthwise_conv _bn1 _se_reduce _se_expand _project_conv _bn2",
+    ),
+    (
+        "v1-b0",
+        "1.1",
+        "lukemelas",
+        "_blocks.2.",
+        "_expand_conv _bn0 _depthwise_conv _bn1 _se_reduce _se_expand _project_conv _bn2",
+    ),
+    ("v1-b0", "0.0", "keras", "block1a_", "dwconv bn se_reduce se_expand project_conv project_bn"),
+    (
+        "v2-s",
+        "3.1",
+        "keras",
+        "block4b_",
+        "expand_conv expand_bn dwconv2 bn se_reduce se_expand project_conv project_bn",
+    ),
+    ("v1-b0", "0.0", "tf", "blocks_0/", "depthwise_conv2d bn se/conv2d se/conv2d_1 conv2d bn_1"),
+    (
+        "v2-s",
+        "3.0",
+        "tf",
+        "blocks_10/",
+        "conv2d bn depthwise_conv2d bn_1 se/conv2d se/conv2d_1 conv2d_1 bn_2",
+    ),
+    ("v2-s", "1.0", "tf", "blocks_2/", "conv2d bn conv2d_1 bn_1"),
+    ("v2-s", "0.0", "tf", "blocks_0/", "conv2d bn"),
+]
+
+
+@pytest.mark.parametrize(("network", "block", "scheme", "address", "layers"), BLOCKS)
+def test_every_layer_of_a_block_has_the_name_of_the_library(network, block, scheme, address, layers):
+    names = scheme_names(family.network(network), scheme)
+    found = [
+        theirs.replace("tpu_batch_normalization", "bn").removeprefix(address)
+        for ours, theirs in names.items()
+        if ours.startswith(f"stages.{block}.") and ours.endswith(".weight")
+    ]
+    separator = "." if scheme in TORCH_SCHEMES else "/"
+    assert [name.rpartition(separator)[0] for name in found] == layers.split()
 
 
 def test_a_library_without_a_layer_is_named():

@@ -4,7 +4,13 @@ import pytest
 
 from effnet.arch import family
 from effnet.errors import UserError
-from effnet.weights.networks import from_timm_name, published_name, timm_name, with_conventions
+from effnet.weights.networks import (
+    from_timm_name,
+    pretrained_name,
+    published_name,
+    timm_name,
+    with_conventions,
+)
 
 NETWORKS = [name for name in family.names() if "." not in name]
 
@@ -73,3 +79,26 @@ def test_other_conventions():
     assert (keras.padding, keras.norm_epsilon, keras.norm_momentum) == ("same", 1e-3, 0.5)
     lukemelas = with_conventions(spec, "lukemelas")
     assert (lukemelas.padding, lukemelas.norm_epsilon, lukemelas.norm_momentum) == ("same", 1e-3, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("network", "hub_name"),
+    [
+        ("v2-b0", "timm/tf_efficientnetv2_b0.in1k"),
+        ("v2-s", "timm/tf_efficientnetv2_s.in21k_ft_in1k"),
+        ("v1-b4", "timm/tf_efficientnet_b4.ns_jft_in1k"),
+        ("v1-lite2", "timm/tf_efficientnet_lite2.in1k"),
+    ],
+)
+def test_pretrained_weights_are_the_best_released_ones(network, hub_name):
+    assert pretrained_name(family.network(network)) == hub_name
+
+
+def test_every_published_network_but_those_of_figure_7_has_pretrained_weights():
+    for name in family.names():
+        spec = family.network(name)
+        if name in {"v1-b0.deeper", "v1-b0.wider"}:
+            with pytest.raises(UserError, match=f"no pretrained weights of {name} were released"):
+                pretrained_name(spec)
+        else:
+            assert pretrained_name(spec).startswith("timm/tf_")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,10 +14,13 @@ from effnet.errors import UserError
 
 DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
+# Typer has a copy of click of its own or uses the installed one, by version; this is the right one's.
+_USAGE_ERROR: Any = typer.BadParameter.__base__
+
 app = typer.Typer(
     name="effnet",
     help="EfficientNet V1 and V2: choose, plan, train, evaluate and use a network.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -31,11 +35,13 @@ def _print_version(is_asked: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 app.command()(inspect.models)
@@ -49,21 +55,27 @@ app.command()(using.export)
 
 def main() -> None:
     """Run the command line and exit with its code; mistakes end in one sentence, without a traceback."""
+    # Threads that spin at barriers starve those that decode images; see docs/log.md. Read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(_run())
 
 
 def _run() -> int:
     try:
-        app()
+        code = app(standalone_mode=False)
+    except _USAGE_ERROR as error:
+        return _fail(f"{error.format_message().rstrip('.')}; see effnet --help", USER_ERROR)
     except UserError as error:
         return _fail(str(error), USER_ERROR)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; Python must not try to flush the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except training.EXPECTED_FAILURES as error:
         return _fail(str(error), INTERRUPTED if training.is_interruption(error) else FAILED)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", INTERRUPTED)
-    except SystemExit as exit_request:
-        return exit_request.code if isinstance(exit_request.code, int) else FAILED
-    return DONE
+    return code if isinstance(code, int) else DONE
 
 
 def _fail(message: str, code: int) -> int:

@@ -65,7 +65,7 @@ def predict(
 
     paths = image_files(images)
     predictor = load(source, model=model, device=device)
-    answers = list(predictor.predict(paths, top=top, batch_size=batch_size))
+    answers = predictor.predict(paths, top=top, batch_size=batch_size)
     if as_json:
         print_json([answer.to_dict() for answer in answers])
     for answer in answers:

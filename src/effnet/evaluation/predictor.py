@@ -80,9 +80,8 @@ class Predictor:
         model = build_model(weights.spec, weights=weights)
         return cls(model, names, weights.preprocessing, device=device)
 
-    @torch.inference_mode()
-    def predict(self, paths: Sequence[Path], *, top: int = 5, batch_size: int = 32) -> Iterator[Prediction]:
-        """Yield one answer an image, in order; an unreadable image gets an answer with ``error``.
+    def predict(self, paths: Sequence[str | Path], *, top: int = 5, batch_size: int = 32) -> list[Prediction]:
+        """Return one answer an image, in order; an unreadable image gets an answer with ``error``.
 
         Args:
             paths: Image files.
@@ -93,8 +92,12 @@ class Predictor:
             class_names=self.class_names,
             labels=np.arange(len(paths), dtype=np.int64),
             names=tuple(str(path) for path in paths),
-            read=lambda index: paths[index].read_bytes(),
+            read=lambda index: Path(paths[index]).read_bytes(),
         )
+        return list(self._answers(images, top, batch_size))
+
+    @torch.inference_mode()
+    def _answers(self, images: LabelledImages, top: int, batch_size: int) -> Iterator[Prediction]:
         batches = eval_batches(images, self.preprocessing, batch_size=batch_size, workers=0)
         for start, batch in enumerate(batches):
             errors = {bad.name: bad.reason for bad in batch.bad}
@@ -107,7 +110,7 @@ class Predictor:
                     int(label): (indices[row].tolist(), values[row].tolist())
                     for row, label in enumerate(batch.labels)
                 }
-            for index in range(start * batch_size, min((start + 1) * batch_size, len(paths))):
+            for index in range(start * batch_size, min((start + 1) * batch_size, len(images))):
                 name = images.names[index]
                 if index not in rows:
                     yield Prediction(image=name, error=errors.get(name, "not readable"))

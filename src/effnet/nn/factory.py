@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
 from effnet.arch.io import load_spec
 from effnet.arch.spec import NetworkSpec
 from effnet.nn.model import EfficientNet
@@ -35,7 +37,7 @@ def build_model(
 
     Returns:
         The network in training mode, in fp32 on the CPU. Without weights, initialised as released from
-        PyTorch's global generator. A classifier for other classes than the weights' is freshly initialised.
+        PyTorch's global generator. With weights, a classifier for classes that they do not know begins at 0.
 
     Raises:
         UserError: There is no such network or file, or the weights belong to another network.
@@ -52,6 +54,8 @@ def build_model(
     )
     model = EfficientNet(spec, gradient_checkpointing=gradient_checkpointing)
     if loaded is not None:
+        # The released initialisation is large for few classes; a new head on trained features begins neutral.
+        nn.init.zeros_(model.classifier.weight)
         state = fit_state(
             loaded.state,
             model.state_dict(),

@@ -243,7 +243,7 @@ def _save(run: Run, state: TrainState, progress: _Progress) -> None:
     )
 
 
-def _restore(experiment: Experiment, run: Run, state: TrainState) -> _Progress:
+def _restore(run: Run, state: TrainState) -> _Progress:
     if not run.last_checkpoint.exists():
         run.journal.truncate_after(0)
         return _Progress()

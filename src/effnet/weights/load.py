@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from effnet.arch.family import released_preprocessing
 from effnet.arch.spec import NetworkSpec
 from effnet.errors import UserError
 from effnet.weights.convert import detect_scheme, ends, import_state
 from effnet.weights.files import LoadedWeights, read_weights
 from effnet.weights.formats import has_known_ending, is_tensorflow_checkpoint, read_file
 from effnet.weights.hub import is_hub_name, load_from_hub, load_timm_folder
-from effnet.weights.networks import same_layers, with_conventions
+from effnet.weights.networks import PRETRAINED, pretrained_name, same_layers, with_conventions
+
+# Weights under these names are the released ones, or were trained with the released preprocessing.
+_RELEASED = {"keras", "keras-torch", "lukemelas", "tf"}
 
 
 def load_weights(source: str, spec: NetworkSpec | None = None) -> LoadedWeights:
@@ -20,7 +24,7 @@ def load_weights(source: str, spec: NetworkSpec | None = None) -> LoadedWeights:
     Args:
         source: A path that `effnet.weights.formats.read_file` can read, a folder with timm's
             ``config.json``, or a hub name such as ``timm/tf_efficientnetv2_s.in1k``. A path that exists
-            wins.
+            wins. ``pretrained`` is the hub name of the best released weights of ``spec``.
         spec: The network asked for. It may be left out where the source tells its own.
 
     Returns:
@@ -32,6 +36,10 @@ def load_weights(source: str, spec: NetworkSpec | None = None) -> LoadedWeights:
         UserError: There is no such source, it cannot be read, it does not hold this network, or the
             network was left out and the source does not tell it.
     """
+    if source == PRETRAINED:
+        if spec is None:
+            raise UserError("'pretrained' are the weights of a network; name the network")
+        source = pretrained_name(spec)
     path = Path(source).expanduser()
     if path.is_dir():
         loaded = load_timm_folder(path)
@@ -63,12 +71,13 @@ def _load_file(path: Path, spec: NetworkSpec | None) -> LoadedWeights:
     except UserError as error:
         raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     channels, classes = ends(state)
-    conventional = with_conventions(spec, detect_scheme(tensors))
+    scheme = detect_scheme(tensors)
+    conventional = with_conventions(spec, scheme)
     return LoadedWeights(
         state=state,
         spec=replace(conventional, in_channels=channels, num_classes=classes),
         class_names=None,
-        preprocessing=None,
+        preprocessing=released_preprocessing(conventional) if scheme in _RELEASED else None,
         origin=str(path),
     )
 

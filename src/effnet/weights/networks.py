@@ -13,6 +13,34 @@ TORCHVISION = (*(f"v1-b{number}" for number in range(8)), "v2-s", "v2-m", "v2-l"
 """Our names of the networks that torchvision has."""
 
 
+PRETRAINED = "pretrained"
+"""Instead of a hub name: the best released weights of the network."""
+
+_TAGS = {
+    "v1-b8": "ap_in1k",
+    "v1-l2": "ns_jft_in1k",
+    **dict.fromkeys([f"v1-b{number}" for number in range(8)], "ns_jft_in1k"),
+    **dict.fromkeys([f"v1-lite{number}" for number in range(5)], "in1k"),
+    **dict.fromkeys(["v2-b0", "v2-b1", "v2-b2"], "in1k"),
+    **dict.fromkeys(["v2-b3", "v2-s", "v2-m", "v2-l", "v2-xl"], "in21k_ft_in1k"),
+}
+
+
+def pretrained_name(spec: NetworkSpec) -> str:
+    """Return the hub name of the best released weights of a network, by ImageNet top-1 (timm's results).
+
+    Raises:
+        UserError: No weights of this network were released.
+    """
+    name = published_name(spec)
+    if name not in _TAGS:
+        raise UserError(
+            f"no pretrained weights of {spec.name} were released; give a file or a hub name, or one of the "
+            f"networks {', '.join(_TAGS)}"
+        )
+    return f"timm/{timm_name(name, same_padding=True)}.{_TAGS[name]}"
+
+
 def published_name(spec: NetworkSpec) -> str | None:
     """Return the first published network with the same layers, whatever its sizes and classes are."""
     return next((name for name in family.names() if same_layers(family.network(name), spec)), None)

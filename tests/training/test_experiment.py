@@ -1,0 +1,283 @@
+"""What a configuration comes to, before the first step."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from effnet.arch import IMAGENET_MEAN, NetworkSpec, Preprocessing, StageSpec, network, spec_to_json
+from effnet.config import Config, DataConfig, EvaluateConfig, ModelConfig, ProgressiveConfig, TrainConfig
+from effnet.data.sources import DataSplit, LabelledImages
+from effnet.errors import UserError
+from effnet.nn import EfficientNet
+from effnet.recipes import config_from_toml, config_to_toml
+from effnet.training.experiment import choose_device, network_of, prepare_experiment
+from effnet.training.split import check_split, write_split
+from effnet.weights import save_weights
+
+TINY = NetworkSpec(
+    name="tiny",
+    stages=(StageSpec(operation="mbconv", kernel_size=3, stride=1, expand_ratio=2, channels=8, repeats=2),),
+    stem_channels=8,
+    head_channels=16,
+    image_size=40,
+    train_size=32,
+)
+
+
+@pytest.fixture
+def tiny(tmp_path) -> ModelConfig:
+    path = tmp_path / "tiny.json"
+    path.write_text(spec_to_json(TINY))
+    return ModelConfig(network=str(path))
+
+
+def digits(model: ModelConfig, **sections: object) -> Config:
+    return Config(**({"model": model, "data": DataConfig(source="digits")} | sections))
+
+
+# The network
+
+
+def test_the_network_is_the_named_one():
+    assert network_of(ModelConfig(network="v2-s")) == network("v2-s")
+    assert network_of(ModelConfig(network="v1-b0.fused1-3")) == network("v1-b0.fused1-3")
+
+
+def test_width_and_depth_scale_the_network():
+    half = network_of(ModelConfig(network="v2-b0", width=0.5, depth=0.5))
+    full = network("v2-b0")
+    assert [stage.channels for stage in half.stages] == [8, 16, 24, 48, 56, 96]
+    assert half.num_blocks < full.num_blocks
+    assert half.train_size == full.train_size
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("activation", "relu"), ("padding", "symmetric"), ("norm_epsilon", 0.01), ("norm_momentum", 0.3)],
+)
+def test_an_override_changes_this_alone(key, value):
+    changed = network_of(ModelConfig(network="v2-b0", **{key: value}))
+    assert changed == replace(network("v2-b0"), **{key: value})
+
+
+def test_shortcuts_can_be_left_out():
+    blocks = list(network_of(ModelConfig(network="v2-b0", residual=False)).blocks())
+    assert not any(block.has_residual for block in blocks)
+    assert any(block.has_residual for block in network("v2-b0").blocks())
+
+
+def test_the_classes_are_those_of_the_data(tiny):
+    experiment = prepare_experiment(digits(tiny))
+    assert experiment.spec == replace(TINY, num_classes=10)
+    assert experiment.build_model()(torch.zeros(2, 3, 8, 8)).shape == (2, 10)
+
+
+def test_two_builds_are_equal_and_another_seed_is_not(tiny):
+    first, second = (prepare_experiment(digits(tiny)).build_model() for _ in range(2))
+    other = prepare_experiment(digits(tiny, train=TrainConfig(seed=1))).build_model()
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert not torch.equal(first.stem.conv.weight, other.stem.conv.weight)
+
+
+# Sizes
+
+
+@pytest.mark.parametrize(
+    ("progressive", "train_size", "sizes"),
+    [
+        ({"stages": 4}, 32, (32, 32)),
+        ({"stages": 4}, 300, (128, 300)),
+        ({"stages": 1}, 300, (300, 300)),
+        ({"stages": 4, "size_rule": "release"}, 300, (128, 300)),
+        ({"stages": 3, "image_size": (8, 16)}, 300, (8, 16)),
+    ],
+)
+def test_sizes_left_out_follow_from_the_network(progressive, train_size, sizes, tiny):
+    Path(tiny.network).write_text(spec_to_json(replace(TINY, train_size=train_size)))
+    experiment = prepare_experiment(digits(tiny, progressive=ProgressiveConfig(**progressive)))
+    assert experiment.config.progressive.image_size == sizes
+    assert experiment.schedule.stages[-1].image_size == sizes[1]
+    # From scratch a network is evaluated at the size at which it was trained last.
+    assert experiment.config.evaluate.image_size == sizes[1]
+    assert experiment.preprocessing.image_size == sizes[1]
+
+
+@pytest.mark.parametrize("rule", ["paper", "release"])
+@pytest.mark.parametrize("multiple", [1, 8, 48])
+@pytest.mark.parametrize("stages", [1, 2, 4])
+def test_a_resolved_configuration_resolves_to_itself_and_to_the_same_stages(rule, multiple, stages, tiny):
+    Path(tiny.network).write_text(spec_to_json(replace(TINY, train_size=300)))
+    progressive = ProgressiveConfig(stages=stages, size_rule=rule, size_multiple=multiple)
+    first = prepare_experiment(digits(tiny, progressive=progressive))
+    text = config_to_toml(first.config)
+    again = prepare_experiment(config_from_toml(text, "test"))
+    assert again.config == first.config
+    assert again.schedule == first.schedule
+    assert again.preprocessing == first.preprocessing
+
+
+def test_the_evaluation_size_can_be_chosen(tiny):
+    experiment = prepare_experiment(digits(tiny, evaluate=EvaluateConfig(image_size=48)))
+    assert experiment.preprocessing.image_size == 48
+    assert experiment.schedule.stages[-1].image_size == 32
+
+
+# Preprocessing and weights
+
+
+@pytest.fixture
+def weights(tmp_path) -> Path:
+    """Trained elsewhere, for other classes, with symmetric padding and ImageNet's mean."""
+    spec = replace(TINY, num_classes=12, padding="symmetric", norm_epsilon=1e-5, norm_momentum=0.02)
+    torch.manual_seed(0)
+    path = tmp_path / "weights.safetensors"
+    preprocessing = Preprocessing(
+        image_size=56, mean=IMAGENET_MEAN, interpolation="bicubic", crop_fraction=0.8
+    )
+    names = ("9", "8", *(f"other {index}" for index in range(10)))
+    save_weights(
+        path,
+        EfficientNet(spec).state_dict(),
+        spec,
+        class_names=names,
+        preprocessing=preprocessing,
+        provenance="test",
+    )
+    return path
+
+
+def test_weights_bring_their_preprocessing_and_their_conventions(tiny, weights):
+    experiment = prepare_experiment(digits(replace(tiny, weights=str(weights))))
+    assert experiment.preprocessing == Preprocessing(
+        image_size=56, mean=IMAGENET_MEAN, interpolation="bicubic", crop_fraction=0.8
+    )
+    assert experiment.config.evaluate.image_size == 56
+    assert (experiment.spec.padding, experiment.spec.norm_epsilon) == ("symmetric", 1e-5)
+    assert experiment.spec.norm_momentum == 0.02
+    assert experiment.spec.num_classes == 10
+
+
+def test_weights_for_other_classes_keep_the_rows_of_shared_names(tiny, weights):
+    from safetensors.torch import load_file
+
+    stored = load_file(weights)["classifier.weight"]
+    model = prepare_experiment(digits(replace(tiny, weights=str(weights)))).build_model()
+    assert torch.equal(model.classifier.weight[9], stored[0])
+    assert torch.equal(model.classifier.weight[8], stored[1])
+    assert not any(torch.equal(model.classifier.weight[0], row) for row in stored)
+
+
+def test_momentum_of_the_statistics_can_differ_from_the_weights(tiny, weights):
+    model = replace(tiny, weights=str(weights), norm_momentum=0.5)
+    assert prepare_experiment(digits(model)).spec.norm_momentum == 0.5
+
+
+def test_evaluation_of_weights_can_be_changed(tiny, weights):
+    model = replace(tiny, weights=str(weights))
+    changed = prepare_experiment(digits(model, evaluate=EvaluateConfig(image_size=64)))
+    assert (changed.preprocessing.image_size, changed.preprocessing.crop_fraction) == (64, 0.8)
+    squashed = prepare_experiment(digits(model, evaluate=EvaluateConfig(crop_mode="squash")))
+    assert (squashed.preprocessing.crop_mode, squashed.preprocessing.crop_fraction) == ("squash", 1.0)
+    assert squashed.preprocessing.mean == IMAGENET_MEAN
+
+
+def test_from_scratch_the_whole_of_a_center_crop_is_not_kept_for_small_images(tiny):
+    experiment = prepare_experiment(
+        digits(replace(tiny, network="v1-b0"), evaluate=EvaluateConfig(image_size=64))
+    )
+    assert experiment.preprocessing.crop_mode == "center"
+    assert experiment.preprocessing.crop_fraction == 0.875
+
+
+def test_weights_of_another_network_are_refused(tiny, weights, tmp_path):
+    other = tmp_path / "other.json"
+    other.write_text(spec_to_json(replace(TINY, name="other", head_channels=24)))
+    with pytest.raises(UserError, match=r"weights of tiny, and other has other layers"):
+        prepare_experiment(digits(ModelConfig(network=str(other), weights=str(weights))))
+
+
+# The device
+
+
+def test_the_device_is_chosen_by_name():
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type in {"cpu", "cuda"}
+
+
+def test_a_name_that_is_no_device_is_told():
+    with pytest.raises(UserError, match=r"auto, cpu, cuda or cuda:N, got 'gpu'"):
+        choose_device("gpu")
+
+
+def test_a_device_that_is_not_there_is_told(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(UserError, match=r"'cuda:2', but this machine shows 2 CUDA devices"):
+        choose_device("cuda:2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match=r"'cuda', but this machine shows 0 CUDA devices"):
+        choose_device("cuda")
+
+
+@pytest.mark.xfail(strict=True, reason="any name that torch knows is taken, and fails later with a traceback")
+@pytest.mark.parametrize("name", ["meta", "mps", "xla"])
+def test_only_processors_and_cuda_are_devices(name):
+    with pytest.raises(UserError, match="auto, cpu, cuda or cuda:N"):
+        choose_device(name)
+
+
+# The data of a run
+
+
+def split(train: list[str], val: list[str], class_names: tuple[str, ...] = ("cat", "dog")) -> DataSplit:
+    def images(names: list[str]) -> LabelledImages:
+        return LabelledImages(
+            class_names=class_names,
+            labels=np.array([class_names.index(name.split("/")[0]) for name in names], dtype=np.int64),
+            names=tuple(names),
+            read=lambda index: b"",
+        )
+
+    return DataSplit(train=images(train), val=images(val), is_drawn=True)
+
+
+BEGAN = split(["cat/1", "cat/2", "dog/1", "dog/2"], ["cat/3", "dog/3"])
+
+
+def test_the_same_data_passes(tmp_path):
+    write_split(tmp_path / "split.json", BEGAN)
+    check_split(tmp_path / "split.json", BEGAN)
+    assert json.loads((tmp_path / "split.json").read_text())["val"]["names"] == ["cat/3", "dog/3"]
+
+
+@pytest.mark.parametrize(
+    ("now", "message"),
+    [
+        (split(["cat/1", "cat/2", "dog/1"], ["cat/3", "dog/3"]), "4 -> 3 images in train"),
+        (split(["cat/1", "cat/2", "dog/1", "dog/2"], ["cat/3"]), "2 -> 1 images in val"),
+        (split(["cat/1", "cat/2", "dog/1", "dog/9"], ["cat/3", "dog/3"]), "not what this run began with"),
+        (split(["cat/2", "cat/1", "dog/1", "dog/2"], ["cat/3", "dog/3"]), "not what this run began with"),
+        (
+            split(["cat/1", "cat/2", "dog/1", "dog/2"], ["cat/3", "dog/3"], ("cat", "dog", "emu")),
+            "not what this run began with",
+        ),
+    ],
+    ids=["lost", "lost from val", "renamed", "in another order", "another class"],
+)
+def test_other_data_is_refused(now, message, tmp_path):
+    write_split(tmp_path / "split.json", BEGAN)
+    with pytest.raises(UserError, match=message):
+        check_split(tmp_path / "split.json", now)
+
+
+def test_images_that_changed_their_class_are_refused(tmp_path):
+    write_split(tmp_path / "split.json", BEGAN)
+    swapped = replace(BEGAN.train, labels=BEGAN.train.labels[::-1].copy())
+    with pytest.raises(UserError, match="not what this run began with"):
+        check_split(tmp_path / "split.json", DataSplit(train=swapped, val=BEGAN.val, is_drawn=True))
