@@ -60,14 +60,18 @@ def network_of(config: ModelConfig) -> NetworkSpec:
     spec = load_spec(config.network)
     if (config.width, config.depth) != (1.0, 1.0):
         spec = scale(spec, width=config.width, depth=config.depth)
-    spec = replace(
+    spec = _with_constants(replace(spec, activation=config.activation or spec.activation), config)
+    return spec if config.residual else spec.with_stages(residual=False)
+
+
+def _with_constants(spec: NetworkSpec, config: ModelConfig) -> NetworkSpec:
+    """Apply what may differ from the network that weights were trained in."""
+    return replace(
         spec,
-        activation=config.activation or spec.activation,
         padding=config.padding or spec.padding,
         norm_epsilon=config.norm_epsilon or spec.norm_epsilon,
         norm_momentum=config.norm_momentum or spec.norm_momentum,
     )
-    return spec if config.residual else spec.with_stages(residual=False)
 
 
 def prepare_experiment(config: Config, *, load: bool = True) -> Experiment:
@@ -86,7 +90,7 @@ def prepare_experiment(config: Config, *, load: bool = True) -> Experiment:
     spec = network_of(config.model)
     weights = load_weights(config.model.weights, spec) if load and config.model.weights else None
     if weights is not None:
-        spec = replace(weights.spec, norm_momentum=config.model.norm_momentum or weights.spec.norm_momentum)
+        spec = _with_constants(weights.spec, config.model)
     data = open_data(
         config.data.source, val_fraction=config.data.val_fraction, split_seed=config.data.split_seed
     )
