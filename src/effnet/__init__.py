@@ -50,3 +50,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public name
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'effnet' has no attribute '{name}'")
     return getattr(import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -20,7 +20,7 @@ from effnet.training.journal import Run, create_run, default_run_path, open_run
 from effnet.training.loop import RunResult
 from effnet.training.loop import train as run_training
 from effnet.training.split import check_split, write_split
-from effnet.weights import LoadedWeights, load_weights
+from effnet.weights import LoadedWeights, is_timm_folder, load_weights
 
 
 def configure(
@@ -88,6 +88,11 @@ def start_run(config: Config, out: Path | None = None, *, quiet: bool = False) -
     """Train from a configuration in a new run directory."""
     experiment = prepare_experiment(config)
     path = out or default_run_path(network_of(config.model).name)
+    source = Path(experiment.config.data.source)
+    if source.is_dir() and path.resolve().is_relative_to(source):
+        raise UserError(
+            f"the run {path} would lie among its images in {source}; choose another folder with --out"
+        )
     run = create_run(path, config_to_toml(experiment.config))
     write_split(run.split_path, experiment.data)
     return _train(experiment, run, quiet=quiet, resume=False)
@@ -124,7 +129,7 @@ def load_trained(source: str | Path, *, model: str | None = None) -> LoadedWeigh
     """Return the best weights of a run, or those of a file or hub name.
 
     Args:
-        source: Run directory, file, or hub name.
+        source: Run directory, file, folder in timm's form, or hub name.
         model: The network, where the file does not say.
 
     Raises:
@@ -132,7 +137,7 @@ def load_trained(source: str | Path, *, model: str | None = None) -> LoadedWeigh
     """
     spec = load_spec(model) if model else None
     path = Path(source)
-    if not path.is_dir():
+    if not path.is_dir() or is_timm_folder(path):
         return load_weights(str(source), spec)
     run = open_run(path)
     if not run.best_weights.is_file():

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from effnet.arch.preprocessing import CropMode, Interpolation
+from effnet.arch.preprocessing import CropMode, Interpolation, Preprocessing
 from effnet.arch.spec import SPEC_CONFIG, Activation, Padding, Rate
 
 Positive = Annotated[float, Field(gt=0.0)]
@@ -19,6 +19,7 @@ NonNegative = Annotated[float, Field(ge=0.0)]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
@@ -58,7 +59,7 @@ class DataConfig:
     """Size of the training split, to plan a run without its data; 0: count the data."""
     val_fraction: Fraction = 0.2
     """Share of each class held out where the data has no validation split of its own."""
-    split_seed: int = 0
+    split_seed: Seed = 0
     workers: NonNegativeInt = 0
     """Threads that prepare images; 0: one for each processor."""
     crop_area: tuple[float, float] = (0.05, 1.0)
@@ -115,6 +116,12 @@ class ProgressiveConfig:
     """``pixels``: smaller images come in larger batches, so that a batch keeps its number of pixels; the
     learning rate grows in proportion."""
 
+    def __post_init__(self) -> None:
+        if self.image_size and self.image_size[0] > self.image_size[1]:
+            raise ValueError(
+                f"image_size must be [first, last] with first <= last, got {list(self.image_size)}"
+            )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
 class TrainConfig:
@@ -125,7 +132,7 @@ class TrainConfig:
     """Train longer than ``epochs`` where that many steps are not reached."""
     batch_size: PositiveInt = 64
     """Images a step at the last stage's size."""
-    seed: int = 0
+    seed: Seed = 0
     label_smoothing: Rate = 0.1
     gradient_clip: NonNegative = 0.0
     """Largest global norm of the gradient; 0 switches clipping off."""
@@ -217,3 +224,6 @@ class Config:
     learning_rate: LearningRateConfig = LearningRateConfig()
     ema: EmaConfig = EmaConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    preprocessing: Preprocessing | None = None
+    """How images are normalised and evaluated, but for what `EvaluateConfig` says. Left out: as the weights
+    say, or as the network was released."""

@@ -67,7 +67,8 @@ def explain(error: ValidationError, kind: type, where: str) -> str:
     Returns:
         The first problem, and how many more there are.
     """
-    problems = error.errors(include_url=False)
+    # A misspelt key is also a missing one; the first is what to mend.
+    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] == "missing")
     more = len(problems) - 1
     rest = f" (and {more} more {'problem' if more == 1 else 'problems'})" if more else ""
     return _sentence(problems[0], kind, where) + rest

@@ -100,9 +100,6 @@ def test_images_at_another_size_are_the_users_choice(weights, photos):
     assert evaluate(weights, photos, image_size=16).images == 7
 
 
-@pytest.mark.xfail(
-    strict=True, reason="score raises a plain ValueError, which the command shows as a traceback"
-)
 @pytest.mark.parametrize("batch_size", [1, 64])
 def test_images_none_of_which_can_be_read_are_the_users_mistake(weights, photos, batch_size):
     for file in photos.rglob("*.png"):

@@ -71,7 +71,7 @@ def test_the_same_image_twice_is_answered_twice(predictor, make_image):
 
 def test_an_answer_does_not_depend_on_its_batch(predictor, make_image):
     images = [make_image(color, f"{index}.png") for index, color in enumerate(NAMES * 3)]
-    alone = [list(predictor.predict([image]))[0] for image in images]
+    alone = [next(iter(predictor.predict([image]))) for image in images]
     together = list(predictor.predict(images, batch_size=9))
     for one, other in zip(alone, together, strict=True):
         assert one.classes == other.classes
@@ -82,7 +82,7 @@ def test_answers_become_json(predictor, make_image, tmp_path):
     answers = predictor.predict([make_image("red", "red.png"), tmp_path / "gone.png"], top=2)
     good, bad = json.loads(json.dumps([answer.to_dict() for answer in answers]))
     assert good["image"].endswith("red.png")
-    assert [entry["name"] for entry in good["classes"]][0] == "red"
+    assert next(entry["name"] for entry in good["classes"]) == "red"
     assert len(good["classes"]) == 2
     assert bad.keys() == {"image", "error"}
 

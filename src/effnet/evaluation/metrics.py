@@ -12,6 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from effnet.errors import UserError
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scores:
@@ -46,14 +48,14 @@ def score(
         bad_images: Reported as it is.
 
     Raises:
-        ValueError: There is no image.
+        UserError: There is no image.
     """
     if not len(labels):
-        raise ValueError("no image to evaluate could be read")
+        raise UserError(f"none of the {bad_images} images to evaluate could be read")
     logits = logits.double()
     true_scores = logits.gather(1, labels[:, None])
-    # Ties count against the network, so that a constant output is never called correct.
-    rank = (logits >= true_scores).sum(1)
+    # Ties and NaN count against the network, so that a constant output is never called correct.
+    rank = (~(logits < true_scores)).sum(1)
     is_correct = rank == 1
     class_top1 = {
         name: is_correct[labels == index].double().mean().item()

@@ -179,4 +179,5 @@ def _without_none(sections: Sections) -> Sections:
     return {
         name: {key: value for key, value in section.items() if value is not None}
         for name, section in sections.items()
+        if section is not None
     }

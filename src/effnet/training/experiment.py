@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -11,8 +13,8 @@ from effnet.arch.io import load_spec
 from effnet.arch.preprocessing import Preprocessing
 from effnet.arch.scaling import scale
 from effnet.arch.spec import NetworkSpec
-from effnet.config import Config, EvaluateConfig, ModelConfig
-from effnet.data.sources import DataSplit, open_data
+from effnet.config import Config, ModelConfig
+from effnet.data.sources import DIGITS, DataSplit, open_data
 from effnet.errors import UserError
 from effnet.nn import EfficientNet, build_model
 from effnet.schedule.progressive import StageSchedule, image_sizes, stage_schedule
@@ -96,6 +98,7 @@ def prepare_experiment(config: Config, *, load: bool = True) -> Experiment:
     )
     spec = replace(spec, num_classes=len(data.class_names))
     config = _resolve(config, spec, weights)
+    preprocessing = config.preprocessing or released_preprocessing(spec)
     schedule = stage_schedule(
         config.progressive,
         config.train,
@@ -107,7 +110,7 @@ def prepare_experiment(config: Config, *, load: bool = True) -> Experiment:
         spec=spec,
         data=data,
         schedule=schedule,
-        preprocessing=_preprocessing(spec, weights, config.evaluate),
+        preprocessing=preprocessing,
         weights=weights,
         device=device,
         uses_bf16=_uses_bf16(config.train.precision, device),
@@ -122,10 +125,9 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"train.device must be auto, cpu, cuda or cuda:N, got '{name}'") from None
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"train.device must be auto, cpu, cuda or cuda:N, got '{name}'")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
             f"train.device is '{name}', but this machine shows {torch.cuda.device_count()} CUDA devices"
@@ -140,26 +142,48 @@ def _uses_bf16(precision: str, device: torch.device) -> bool:
 
 
 def _resolve(config: Config, spec: NetworkSpec, weights: LoadedWeights | None) -> Config:
+    """Fill in all that depends on the network and on the weights, so that a resumed run needs neither."""
     sizes = config.progressive.image_size
     if sizes is None:
         every_size = image_sizes(replace(config.progressive, size_rule="paper"), spec.train_size)
         sizes = (every_size[0] if len(every_size) > 1 else spec.train_size, every_size[-1])
-    evaluate = config.evaluate
-    if evaluate.image_size is None:
-        size = _preprocessing(spec, weights, evaluate).image_size if weights else sizes[1]
-        evaluate = replace(evaluate, image_size=size)
-    return replace(config, progressive=replace(config.progressive, image_size=sizes), evaluate=evaluate)
+    preprocessing = _preprocessing(config, spec, weights, train_size=sizes[1])
+    source, network = config.data.source, config.model.network
+    return replace(
+        config,
+        data=replace(config.data, source=source if source == DIGITS else _absolute(source)),
+        model=replace(
+            config.model,
+            network=_absolute(network) if network.endswith(".json") else network,
+            weights=_absolute(config.model.weights),
+            padding=spec.padding,
+            norm_epsilon=spec.norm_epsilon,
+            norm_momentum=spec.norm_momentum,
+        ),
+        progressive=replace(config.progressive, image_size=sizes),
+        evaluate=replace(
+            config.evaluate, image_size=preprocessing.image_size, crop_mode=preprocessing.crop_mode
+        ),
+        preprocessing=preprocessing,
+    )
+
+
+def _absolute(name_or_path: str) -> str:
+    """Return a path that holds in any folder; what is no path, such as a hub name, stays as it is."""
+    path = Path(name_or_path).expanduser()
+    return str(path.resolve()) if name_or_path and path.exists() else name_or_path
 
 
 def _preprocessing(
-    spec: NetworkSpec, weights: LoadedWeights | None, evaluate: EvaluateConfig
+    config: Config, spec: NetworkSpec, weights: LoadedWeights | None, *, train_size: int
 ) -> Preprocessing:
-    given = weights.preprocessing if weights else None
+    given = config.preprocessing or (weights.preprocessing if weights else None)
     result = given or released_preprocessing(spec)
-    if evaluate.image_size and evaluate.image_size != result.image_size:
-        result = replace(result, image_size=evaluate.image_size)
+    size = config.evaluate.image_size or (result.image_size if given else train_size)
+    if size != result.image_size:
+        result = replace(result, image_size=size)
         if not given and result.crop_mode == "center":
             result = replace(result, crop_fraction=_CROP_FRACTION)
-    if evaluate.crop_mode:
-        result = replace(result, crop_mode=evaluate.crop_mode)
+    if config.evaluate.crop_mode:
+        result = replace(result, crop_mode=config.evaluate.crop_mode)
     return replace(result, crop_fraction=1.0) if result.crop_mode == "squash" else result

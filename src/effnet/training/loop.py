@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,8 @@ class _Progress:
     val_top1: float = 0.0
     best_val_top1: float = -1.0
     best_step: int = 0
+    losses: list[float] = field(default_factory=list)
+    """Of the steps since the last journal record, of a run that was interrupted between two."""
 
 
 def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = False) -> RunResult:
@@ -152,8 +154,10 @@ def _run_steps(  # noqa: PLR0917 - the one place where everything meets, in its 
                 batch, loss, waited, schedule.epoch(progress.step), rate_at(config, schedule, batch.step)
             )
             is_evaluated = is_evaluation_step(experiment, progress.step)
-            if is_evaluated or window.is_full or interruption.is_requested:
+            if is_evaluated or window.is_full:
                 window.flush()
+            elif interruption.is_requested:
+                window.keep()
 
             # Evaluation.
             if is_evaluated:
@@ -286,17 +290,9 @@ class _Window:
 
     def flush(self) -> None:
         """Write one record, or stop the run where a loss is not finite."""
-        losses = torch.stack(self._losses).tolist()
-        first_step = self._record["step"] - len(losses)
-        for offset, loss in enumerate(losses):
-            if not math.isfinite(loss):
-                raise DivergedRunError(
-                    f"the loss is {loss} at step {first_step + offset}; a lower learning_rate.base or "
-                    f"train.gradient_clip may help. Checkpoints of earlier steps are intact in "
-                    f"{self._run.path}"
-                )
-        elapsed = max(time.monotonic() - self._clock, 1e-9)
-        self._progress.seconds += elapsed
+        steps = len(self._losses)
+        elapsed = self.keep()
+        losses, self._progress.losses = self._progress.losses, []
         self._record |= {
             "seconds": self._progress.seconds,
             "loss": sum(losses) / len(losses),
@@ -312,11 +308,32 @@ class _Window:
                 learning_rate=self._record["learning_rate"],
                 images_per_second=self._record["images_per_second"],
                 data_wait=self._record["data_wait"],
-                seconds_per_step=elapsed / len(losses),
+                seconds_per_step=elapsed / steps,
             )
         )
-        self._losses, self._images, self._waited = [], 0, 0.0
+        self._images, self._waited = 0, 0.0
+
+    def keep(self) -> float:
+        """Wait for the losses and leave them, and the time they took, to a later record.
+
+        Returns:
+            Seconds since the clock was started.
+        """
+        losses = torch.stack(self._losses).tolist()
+        first_step = self._record["step"] - len(losses)
+        for offset, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                raise DivergedRunError(
+                    f"the loss is {loss} at step {first_step + offset}; a lower learning_rate.base or "
+                    f"train.gradient_clip may help. Checkpoints of earlier steps are intact in "
+                    f"{self._run.path}"
+                )
+        elapsed = max(time.monotonic() - self._clock, 1e-9)
+        self._progress.seconds += elapsed
+        self._progress.losses += losses
+        self._losses = []
         self.restart_clock()
+        return elapsed
 
     def restart_clock(self) -> None:
         """Leave out the time since the last step, which evaluation and saving have accounted for."""

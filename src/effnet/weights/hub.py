@@ -46,6 +46,11 @@ def load_from_hub(name: str) -> LoadedWeights:
     raise UserError(f"'{name}' on the hub has neither {' nor '.join(WEIGHTS_FILES)}")
 
 
+def is_timm_folder(folder: Path) -> bool:
+    """Tell whether a folder has the form that `export_timm` writes."""
+    return (folder / CONFIG_FILE).is_file()
+
+
 def load_timm_folder(folder: Path) -> LoadedWeights:
     """Load a folder in timm's form, such as `export_timm` writes.
 

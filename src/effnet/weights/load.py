@@ -7,7 +7,7 @@ from pathlib import Path
 
 from effnet.arch.family import released_preprocessing
 from effnet.arch.spec import NetworkSpec
-from effnet.errors import UserError
+from effnet.errors import UserError, did_you_mean
 from effnet.weights.convert import detect_scheme, ends, import_state
 from effnet.weights.files import LoadedWeights, read_weights
 from effnet.weights.formats import has_known_ending, is_tensorflow_checkpoint, read_file
@@ -45,14 +45,20 @@ def load_weights(source: str, spec: NetworkSpec | None = None) -> LoadedWeights:
         loaded = load_timm_folder(path)
     elif path.exists() or is_tensorflow_checkpoint(path):
         loaded = _load_file(path, spec)
-    elif is_hub_name(source) and not has_known_ending(path):
+    elif is_hub_name(source) and not has_known_ending(path) and not path.parent.is_dir():
         loaded = load_from_hub(source)
     else:
         raise UserError(
             f"there is no file of weights {source}; give a path that exists, or a name on the Hugging Face "
-            f"hub such as timm/tf_efficientnetv2_s.in1k"
+            f"hub such as timm/tf_efficientnetv2_s.in1k{_near(path)}"
         )
     return loaded if spec is None else _as_asked(loaded, spec)
+
+
+def _near(path: Path) -> str:
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    hint = did_you_mean(path.name, siblings)
+    return hint if "did you mean" in hint else ""
 
 
 def _load_file(path: Path, spec: NetworkSpec | None) -> LoadedWeights:

@@ -1,0 +1,301 @@
+import json
+import re
+import shutil
+
+import pytest
+
+from effnet.training import loop, preflight
+
+
+def files_of(folder):
+    return sorted(path.relative_to(folder) for path in folder.rglob("*"))
+
+
+# Plans
+
+
+def test_the_plan_of_the_released_recipe_needs_no_data(effnet):
+    answer = effnet("plan", "--recipe", "v2-s.release", "--json")
+    document = json.loads(answer.out)
+    assert (answer.code, answer.err) == (0, "")
+    assert document["total_steps"] == 107_336
+    assert [stage["image_size"] for stage in document["stages"]] == [171, 214, 257, 300]
+    assert [stage["randaugment_magnitude"] for stage in document["stages"]] == pytest.approx(
+        [5, 20 / 3, 25 / 3, 10]
+    )
+    assert {stage["batch_size"] for stage in document["stages"]} == {4096}
+
+
+def test_a_plan_for_people_has_a_line_a_stage(effnet):
+    out = effnet("plan", "--recipe", "v2-s.release").out
+    assert re.search(r"^4 +80502-107336 +262\.5-350\.0 +300 px +4096 +10\.00", out, re.MULTILINE)
+    assert "107336 steps over 1256144 images; 66% of the arithmetic of training at 300 px" in out
+
+
+def test_a_measured_plan_predicts_time_and_leaves_nothing_behind(effnet, recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = effnet("plan", "--recipe", recipe, "--json")
+    document = json.loads(answer.out)
+    assert answer.code == 0
+    assert answer.err.splitlines() == ["measuring stage 2 at 16 px", "measuring stage 1 at 8 px"]
+    assert document["seconds"] > 0
+    assert all(stage["seconds_per_step"] > 0 for stage in document["stages"])
+    assert files_of(tmp_path) == []
+
+
+def test_a_plan_without_measurement_does_not_train(effnet, photos, recipe):
+    answer = effnet("plan", photos, "--recipe", recipe, "--no-measure", "--json")
+    assert answer.err == ""
+    assert not json.loads(answer.out).keys() & {"seconds", "memory_bytes"}
+    assert json.loads(answer.out)["train_images"] == 15
+
+
+# Training
+
+
+def test_a_run_prints_one_json_document_and_nothing_else(effnet, recipe, tmp_path):
+    answer = effnet("train", "--recipe", recipe, "--out", tmp_path / "run", "--json")
+    document = json.loads(answer.out)
+    assert answer.code == 0
+    assert document.keys() == {
+        "run", "steps", "val_top1", "best_val_top1", "best_step", "train_seconds", "bad_images"
+    }  # fmt: skip
+    assert (document["run"], document["steps"]) == (str(tmp_path / "run"), 7)
+    assert 0 <= document["val_top1"] <= document["best_val_top1"] <= 1
+    assert "stage 2/2" in answer.err
+
+
+def test_a_quiet_run_says_its_result_alone(effnet, recipe, tmp_path):
+    answer = effnet("train", "--recipe", recipe, "--out", tmp_path / "run", "--quiet")
+    assert answer.err == ""
+    assert re.match(r"validation top-1 \d+\.\d\d%, best \d+\.\d\d% at step \d; 7 steps in ", answer.out)
+    assert answer.out.endswith(f"run: {tmp_path / 'run'}\n")
+
+
+def test_a_run_goes_to_a_folder_named_after_its_network(effnet, recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    document = json.loads(effnet("train", "--recipe", recipe, "--quiet", "--json").out)
+    assert re.fullmatch(r"runs/\d{4}-\d\d-\d\d-\d{6}-tiny", document["run"])
+    assert (tmp_path / document["run"] / "config.toml").is_file()
+
+
+def test_values_given_win_over_the_recipe(effnet, recipe, photos, tmp_path):
+    effnet(
+        "train", photos, "--recipe", recipe, "--out", tmp_path / "run", "--set", "train.epochs=1", "--quiet"
+    )
+    config = (tmp_path / "run" / "config.toml").read_text()
+    assert "epochs = 1.0" in config
+    assert "batch_size = 4" in config
+    assert f'source = "{photos}"' in config
+
+
+def test_unreadable_images_are_counted(effnet, recipe, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "photos")
+    for file in (tmp_path / "photos").glob("*/0.jpg"):
+        file.write_bytes(file.read_bytes()[:-100])
+    out = effnet(
+        "train", tmp_path / "photos", "--recipe", recipe, "--out", tmp_path / "run", "--quiet",
+        "--set", "data.max_bad_fraction=0.5",
+    ).out  # fmt: skip
+    assert f"3 unreadable images were skipped, see {tmp_path / 'run'}/bad-images.jsonl" in out
+
+
+def test_a_loss_that_is_not_finite_is_a_failure_and_no_mistake(effnet, recipe, tmp_path):
+    answer = effnet(
+        "train", "--recipe", recipe, "--out", tmp_path / "run", "--quiet", "--json",
+        "--set", "learning_rate.base=1e30", "--set", "learning_rate.warmup_epochs=0",
+    )  # fmt: skip
+    assert (answer.code, answer.out) == (1, "")
+    assert re.fullmatch(r"effnet: the loss is (nan|inf) at step \d; .*\n", answer.err)
+
+
+def test_a_disk_that_is_full_is_a_failure_and_no_mistake(effnet, recipe, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "last.safetensors")
+
+    monkeypatch.setattr(loop, "save_checkpoint", full)
+    answer = effnet("train", "--recipe", recipe, "--out", tmp_path / "run", "--quiet")
+    assert (answer.code, answer.out) == (1, "")
+    assert re.fullmatch(r"effnet: .*No space left on device.*\n", answer.err)
+
+
+@pytest.fixture
+def interrupted_plan(effnet, recipe, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preflight, "train_step", interrupt)
+    return effnet("plan", "--recipe", recipe)
+
+
+def test_an_interruption_while_planning_ends_without_a_traceback(interrupted_plan):
+    assert (interrupted_plan.code, interrupted_plan.out) == (130, "")
+    assert "Traceback" not in interrupted_plan.err
+
+
+def test_an_interruption_while_planning_is_told(interrupted_plan):
+    assert interrupted_plan.err.splitlines()[-1] == "effnet: interrupted"
+
+
+def test_resume_needs_nothing_but_the_run(effnet, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    answer = effnet("train", "--resume", tmp_path / "run", "--json", "--quiet")
+    assert (answer.code, json.loads(answer.out)["steps"]) == (0, 7)
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+# Mistakes
+
+
+def test_a_run_is_not_written_over(mistake, finished, recipe):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    message = mistake("train", "--recipe", recipe, "--out", finished)
+    assert f"{finished} already holds a run: continue it with `effnet train --resume {finished}`" in message
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    "more",
+    [["--set", "train.epochs=3"], ["--recipe", "demo"], ["--out", "x"], ["digits"], ["--model", "v2-s"]],
+)
+def test_resume_takes_nothing_else(mistake, finished, more):
+    assert "give nothing but --resume RUN" in mistake("train", "--resume", finished, *more)
+
+
+def test_resume_of_no_run_names_those_near(mistake, finished):
+    assert "did you mean 'finished'?" in mistake("train", "--resume", finished.parent / "finishd")
+    assert "it contains the runs finished" in mistake("train", "--resume", finished.parent)
+
+
+@pytest.mark.parametrize("command", ["train", "plan"])
+def test_data_that_is_not_there_is_told(mistake, command, recipe, photos):
+    message = mistake(command, photos.parent / "photoz", "--recipe", recipe)
+    assert "photoz' does not exist" in message
+    assert "did you mean 'photos'?" in message
+
+
+def test_a_class_without_an_image_is_told(mistake, recipe, tmp_path, photos):
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos" / "violet").mkdir()
+    assert "violet' has no image" in mistake("train", tmp_path / "photos", "--recipe", recipe)
+
+
+def test_a_single_class_is_told(mistake, recipe, tmp_path, photos):
+    shutil.copytree(photos / "red", tmp_path / "photos" / "red")
+    message = mistake("train", tmp_path / "photos", "--recipe", recipe)
+    assert "has only one class, 'red'; a classifier needs at least two" in message
+
+
+def test_a_file_or_an_empty_folder_is_no_data(mistake, recipe, tmp_path):
+    assert "unknown kind" in mistake("train", recipe, "--recipe", recipe)
+    assert "has no class folders" in mistake("train", tmp_path, "--recipe", recipe)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("train.epoch=3", "unknown key 'train.epoch' in the overrides; did you mean 'train.epochs'?"),
+        ("epochs=3", "did you mean 'train.epochs'?"),
+        ("trian.epochs=3", "'trian'"),
+        ("train.batch_size=many", "train.batch_size must be a whole number, got 'many'"),
+        ("train.batch_size=2.5", "train.batch_size must be a whole number, got 2.5"),
+        ("train.epochs=-1", "train.epochs must be above 0, got -1"),
+        ("data.flip=1", "data.flip must be true or false, got 1"),
+        ("progressive.image_size=128", "progressive.image_size must be a list, got 128"),
+        ("optimizer.name=adam", "did you mean 'adamw'?"),
+        ("train.epochs", "write section.key=value, such as train.epochs=10"),
+        ("model.network=v2-ss", "unknown network 'v2-ss'; did you mean 'v2-s'?"),
+        ("train.device=gpu", "auto, cpu, cuda or cuda:N"),
+        ("train.device=meta", "auto, cpu, cuda or cuda:N"),
+    ],
+)
+def test_a_value_that_is_wrong_is_told_with_what_is_right(mistake, recipe, tmp_path, change, message):
+    assert message in mistake("train", "--recipe", recipe, "--out", tmp_path / "run", "--set", change)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "train.seed=-1",
+        "train.seed=100000000000000000000",
+        "progressive.image_size=[16, 8]",
+    ],
+)
+def test_a_value_that_cannot_work_is_told(mistake, recipe, tmp_path, change):
+    mistake("train", "--recipe", recipe, "--out", tmp_path / "run", "--set", change)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_recipe_or_network_is_named_with_the_nearest(mistake):
+    assert "unknown recipe 'dmo'; did you mean 'demo'?" in mistake("train", "digits", "--recipe", "dmo")
+    assert "did you mean 'v1-b3'?" in mistake("plan", "digits", "--model", "v1-b33")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[train\nepochs = 3", "mine.toml is not TOML"),
+        ("[train]\nepoch = 3", "unknown key 'train.epoch' in"),
+        ("train = 3", "train must be a section of keys and values, got 3"),
+        ('extends = "dmo"', "did you mean 'demo'?"),
+        ('extends = "mine.toml"', "circle"),
+    ],
+)
+def test_a_recipe_that_is_wrong_is_told_by_its_file(mistake, tmp_path, text, message):
+    (tmp_path / "mine.toml").write_text(text)
+    assert message in mistake("plan", "--recipe", tmp_path / "mine.toml")
+
+
+def test_weights_of_another_network_are_told(mistake, finished, photos, recipe, tmp_path):
+    weights = finished / "checkpoints" / "best.safetensors"
+    message = mistake(
+        "train",
+        photos,
+        "--recipe",
+        recipe,
+        "--model",
+        "v2-b0",
+        "--weights",
+        weights,
+        "--out",
+        tmp_path / "run",
+    )
+    assert "holds the weights of tiny, and v2-b0 has other layers" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_are_not_there_are_told(mistake, recipe, tmp_path):
+    message = mistake("train", "--recipe", recipe, "--weights", tmp_path / "gone.safetensors")
+    assert "gone.safetensors; give a path that exists" in message
+
+
+def test_an_out_that_is_a_file_is_told(mistake, recipe):
+    assert "is no folder" in mistake("train", "--recipe", recipe, "--out", recipe)
+
+
+def test_a_run_is_not_written_into_its_data(mistake, recipe, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "photos")
+    before = files_of(tmp_path / "photos")
+    mistake("train", tmp_path / "photos", "--recipe", recipe, "--out", tmp_path / "photos")
+    assert files_of(tmp_path / "photos") == before
+
+
+def test_data_that_changed_since_the_run_began_is_told(mistake, effnet, recipe, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "photos")
+    effnet("train", tmp_path / "photos", "--recipe", recipe, "--out", tmp_path / "run", "--quiet")
+    (tmp_path / "photos" / "red" / "0.jpg").unlink()
+    (tmp_path / "photos" / "red" / "2.jpg").unlink()
+    for command in (["train", "--resume"], ["evaluate"]):
+        message = mistake(*command, tmp_path / "run")
+        assert "the data is not what this run began with" in message
+
+
+def test_a_run_can_be_resumed_from_another_folder(effnet, recipe, photos, tmp_path, monkeypatch):
+    shutil.copytree(photos, tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    effnet("train", "photos", "--recipe", recipe, "--out", "run", "--quiet")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert effnet("train", "--resume", "../run", "--quiet").code == 0
