@@ -1,14 +1,10 @@
-"""Run a network over labelled images.
-
-Dimension key: N images, K classes.
-"""
+"""Run a network over labelled images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from effnet.arch.preprocessing import Preprocessing
@@ -23,7 +19,7 @@ def _ignore(name: str, reason: str) -> None:
 
 
 @torch.inference_mode()
-def collect_logits(
+def evaluate_model(
     model: EfficientNet,
     images: LabelledImages,
     preprocessing: Preprocessing,
@@ -33,18 +29,21 @@ def collect_logits(
     workers: int = 0,
     uses_bf16: bool = False,
     report_bad: Callable[[str, str], None] = _ignore,
-) -> tuple[Float[Tensor, "N K"], Int[Tensor, " N"]]:
-    """Return the logits and labels of all readable images, in order, on the CPU.
+) -> Scores:
+    """Score a network on labelled images.
 
     Args:
         model: On ``device``; it is left in evaluation mode.
-        images: Images and labels.
+        images: Images and labels; those that cannot be read are left out.
         preprocessing: How the network wants its images.
         device: Where to compute.
         batch_size: Images at a time.
         workers: Threads that prepare images; 0: one for each processor.
         uses_bf16: Whether to compute in bf16 autocast.
         report_bad: Called with name and reason for each image that cannot be read.
+
+    Raises:
+        UserError: None of the images can be read.
     """
     model.eval()
     logits: list[Tensor] = []
@@ -58,31 +57,9 @@ def collect_logits(
         with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16):
             logits.append(model(pixels).float().cpu())
         labels.append(batch.labels)
-    if not logits:
-        return torch.zeros(0, model.spec.num_classes), torch.zeros(0, dtype=torch.int64)
-    return torch.cat(logits), torch.cat(labels)
-
-
-def evaluate_model(
-    model: EfficientNet,
-    images: LabelledImages,
-    preprocessing: Preprocessing,
-    *,
-    device: torch.device,
-    batch_size: int,
-    workers: int = 0,
-    uses_bf16: bool = False,
-    report_bad: Callable[[str, str], None] = _ignore,
-) -> Scores:
-    """Score a network on labelled images; arguments as for `collect_logits`."""
-    logits, labels = collect_logits(
-        model,
-        images,
-        preprocessing,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        uses_bf16=uses_bf16,
-        report_bad=report_bad,
+    return score(
+        torch.cat(logits) if logits else torch.zeros(0, model.spec.num_classes),
+        torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64),
+        images.class_names,
+        bad_images=len(images) - sum(len(part) for part in labels),
     )
-    return score(logits, labels, images.class_names, bad_images=len(images.labels) - len(labels))
