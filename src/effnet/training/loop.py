@@ -99,8 +99,14 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
     try:
         with listen_for_interruption() as interruption:
             _run_steps(experiment, run, display, state, progress, interruption)
-    finally:
+    except (InterruptedRunError, DivergedRunError):
         _plot_curve(experiment, run)
+        raise
+    except OSError as error:
+        raise OSError(
+            f"{error}; once that is mended, continue with: effnet train --resume {run.path}"
+        ) from error
+    _plot_curve(experiment, run)
     return RunResult(
         run=str(run.path),
         steps=progress.step,
