@@ -299,3 +299,19 @@ def test_a_run_can_be_resumed_from_another_folder(effnet, recipe, photos, tmp_pa
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert effnet("train", "--resume", "../run", "--quiet").code == 0
+
+
+@pytest.mark.xfail(strict=True, reason="JSONDecodeError, KeyError or UnicodeDecodeError")
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("split.json", b"{"),
+        ("split.json", b"{}"),
+        ("config.toml", b"\xff\xff"),
+        ("bad-images.jsonl", b'{"nam": "a.jpg"}\n'),
+    ],
+)
+def test_a_file_of_a_run_that_is_damaged_is_told_by_its_name(mistake, finished, tmp_path, file, content):
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / file).write_bytes(content)
+    assert str(tmp_path / "run" / file) in mistake("train", "--resume", tmp_path / "run")

@@ -602,7 +602,9 @@ def test_shared_classes_keep_their_rows_of_the_classifier(finetune, pretrained):
 
 
 @pytest.mark.parametrize("step", [4, 13])
-def test_resume_equals_uninterrupted_where_weights_were_loaded(step, finetune, tmp_path, monkeypatch):
+def test_resume_equals_uninterrupted_where_weights_were_loaded(
+    step, finetune, pretrained, tmp_path, monkeypatch
+):
     start_run(finetune, tmp_path / "whole", quiet=True)
 
     with stopped_in(monkeypatch, step - 1), pytest.raises(InterruptedRunError):
@@ -613,7 +615,7 @@ def test_resume_equals_uninterrupted_where_weights_were_loaded(step, finetune, t
         load_weights(str(tmp_path / name / "checkpoints" / "best.safetensors")) for name in ("run", "whole")
     ]
     assert best[0].spec == best[1].spec
-    assert best[0].preprocessing == best[1].preprocessing
+    assert best[0].preprocessing == best[1].preprocessing == load_weights(str(pretrained)).preprocessing
 
 
 def test_resume_inside_the_head_phase_equals_uninterrupted(config, tmp_path, monkeypatch):
