@@ -37,7 +37,7 @@ def configure(
         data: What to train on; see ``data.source``.
         recipe: Name or file. None: ``demo`` for digits, ``finetune`` with weights, else ``scratch``.
         model: Name of a network or file of a spec; the recipe's scaling of its own network then falls away.
-        weights: File or hub name to start from.
+        weights: Run, file or hub name to start from.
         changes: Single values, as ``"train.epochs=10"``; they win over everything else.
 
     Raises:
@@ -52,7 +52,7 @@ def configure(
     if model is not None:
         values |= {"model.network": str(model), "model.width": 1.0, "model.depth": 1.0}
     if weights is not None:
-        values["model.weights"] = str(weights)
+        values["model.weights"] = _weights_of(weights)
     return resolve_config(str(recipe), changes, values=values)
 
 
@@ -88,27 +88,50 @@ def start_run(config: Config, out: Path | None = None, *, quiet: bool = False) -
     """Train from a configuration in a new run directory."""
     experiment = prepare_experiment(config)
     path = out or default_run_path(network_of(config.model).name)
-    source = Path(experiment.config.data.source)
-    if source.is_dir() and path.resolve().is_relative_to(source):
-        raise UserError(
-            f"the run {path} would lie among its images in {source}; choose another folder with --out"
-        )
+    _check_out(path, Path(experiment.config.data.source))
     run = create_run(path, config_to_toml(experiment.config))
     write_split(run.split_path, experiment.data)
     return _train(experiment, run, quiet=quiet, resume=False)
+
+
+def _check_out(path: Path, source: Path) -> None:
+    """Refuse a run that the next one would take for a class, or for images of one."""
+    if not source.is_dir() or not path.resolve().is_relative_to(source):
+        return
+    is_beside_splits = (source / "train").is_dir() and path.resolve().relative_to(source).parts[:1] == (
+        "runs",
+    )
+    if not is_beside_splits:
+        raise UserError(
+            f"the run {path} would lie among its images in {source}; choose another folder with --out"
+        )
 
 
 def resume_run(path: Path, *, quiet: bool = False) -> RunResult:
     """Continue a run at the exact step of its last checkpoint.
 
     Raises:
-        UserError: It is no run, it is finished, or its data is not what it was.
+        UserError: It is no run, a file of it is damaged, or its data is not what it was. A run that is
+            finished gives its result again.
     """
     run = open_run(path)
-    config = config_from_toml(run.config_path.read_text(), str(run.config_path))
+    config = run_config(run)
     experiment = prepare_experiment(config, load=not run.last_checkpoint.exists())
     check_split(run.split_path, experiment.data)
     return _train(experiment, run, quiet=quiet, resume=True)
+
+
+def run_config(run: Run) -> Config:
+    """Return the resolved configuration of a run.
+
+    Raises:
+        UserError: Its file is damaged.
+    """
+    try:
+        text = run.config_path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{run.config_path} is damaged: {error}") from None
+    return config_from_toml(text, str(run.config_path))
 
 
 def load(source: str | Path, *, model: str | None = None, device: str = "auto") -> Predictor:
@@ -135,17 +158,21 @@ def load_trained(source: str | Path, *, model: str | None = None) -> LoadedWeigh
     Raises:
         UserError: There is no such thing, or it does not say what network it is.
     """
-    spec = load_spec(model) if model else None
+    return load_weights(_weights_of(source), load_spec(model) if model else None)
+
+
+def _weights_of(source: str | Path) -> str:
+    """Return the file with the best weights of a run; what is no run stays as it is."""
     path = Path(source)
     if not path.is_dir() or is_timm_folder(path):
-        return load_weights(str(source), spec)
+        return str(source)
     run = open_run(path)
     if not run.best_weights.is_file():
         raise UserError(
             f"{path} has not been evaluated yet, so it has no weights to use; "
             f"continue it with: effnet train --resume {path}"
         )
-    return load_weights(str(run.best_weights), spec)
+    return str(run.best_weights)
 
 
 def evaluate(
@@ -189,7 +216,7 @@ def _run_validation(path: Path) -> LabelledImages:
     if not path.is_dir():
         raise UserError(f"{path} is no run, so it has no validation images of its own; give DATA")
     run = open_run(path)
-    data = config_from_toml(run.config_path.read_text(), str(run.config_path)).data
+    data = run_config(run).data
     split = open_data(data.source, val_fraction=data.val_fraction, split_seed=data.split_seed)
     check_split(run.split_path, split)
     return split.val

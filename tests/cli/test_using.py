@@ -79,9 +79,6 @@ def test_a_misspelt_run_is_not_looked_for_on_the_hub(mistake, finished, photos, 
     assert asked == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a name on the hub is taken for a path where its owner is a folder here"
-)
 def test_a_folder_named_like_an_owner_on_the_hub_does_not_hide_it(effnet, photos, tmp_path, monkeypatch):
     asked = []
 

@@ -46,7 +46,7 @@ ModelOption = Annotated[
 WeightsOption = Annotated[
     str | None,
     typer.Option(
-        help="Start from these weights: a file, or a hub name such as timm/tf_efficientnetv2_s.in1k."
+        help="Start from these weights: a run, a file, `pretrained`, or a name on the Hugging Face hub."
     ),
 ]
 SetOption = Annotated[

@@ -178,6 +178,10 @@ def _preprocessing(
     config: Config, spec: NetworkSpec, weights: LoadedWeights | None, *, train_size: int
 ) -> Preprocessing:
     given = config.preprocessing or (weights.preprocessing if weights else None)
+    if given and len(given.mean) != spec.in_channels:
+        raise UserError(
+            f"preprocessing.mean and std need {spec.in_channels} values, one a channel, got {len(given.mean)}"
+        )
     result = given or released_preprocessing(spec)
     size = config.evaluate.image_size or (result.image_size if given else train_size)
     if size != result.image_size:

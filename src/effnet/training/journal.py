@@ -10,6 +10,7 @@ import math
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -142,7 +143,7 @@ class Run:
         self.split_path = path / "split.json"
         """Which images are held out, see `effnet.training.split`."""
         self._bad_images = Journal(path / "bad-images.jsonl")
-        self._bad_names = {record["name"] for record in self._bad_images.read()}
+        self._bad_names = {record.get("name") for record in self._bad_images.read()}
         self._lock = threading.Lock()
 
     @property
@@ -184,12 +185,14 @@ def create_run(path: Path, config_toml: str) -> Run:
         run.path.mkdir(parents=True, exist_ok=True)
         with run.config_path.open("x", encoding="utf-8") as file:
             file.write(config_toml)
+    except NotADirectoryError as error:
+        raise UserError(f"{path} lies in what is no folder; choose another one with --out") from error
     except FileExistsError as error:
         if not run.config_path.is_file():
             raise UserError(f"{path} is no folder; choose another one with --out") from error
         raise UserError(
-            f"{path} already holds a run: continue it with `effnet train --resume {path}`, "
-            "or choose another folder with --out"
+            f"{path} already holds a run: continue it with `effnet train --resume {shlex.quote(str(path))}`, "
+            "choose another folder with --out, or remove it"
         ) from error
     run.checkpoints.mkdir(exist_ok=True)
     run.plots.mkdir(exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
@@ -95,17 +96,15 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
     """
     state = initial_state(experiment)
     progress = _restore(run, state) if resume else _Progress()
-    _plot_schedule(experiment, run)
     try:
+        _plot_schedule(experiment, run)
         with listen_for_interruption() as interruption:
             _run_steps(experiment, run, display, state, progress, interruption)
     except (InterruptedRunError, DivergedRunError):
         _plot_curve(experiment, run)
         raise
     except OSError as error:
-        raise OSError(
-            f"{error}; once that is mended, continue with: effnet train --resume {run.path}"
-        ) from error
+        raise OSError(f"{error}; once that is mended, continue with: {_resume_command(run)}") from error
     _plot_curve(experiment, run)
     return RunResult(
         run=str(run.path),
@@ -180,8 +179,12 @@ def _run_steps(  # noqa: PLR0917 - the one place where everything meets, in its 
             if interruption.is_requested and not is_last:
                 raise InterruptedRunError(
                     f"stopped after step {progress.step} of {schedule.total_steps}; "
-                    f"continue with: effnet train --resume {run.path}"
+                    f"continue with: {_resume_command(run)}"
                 )
+
+
+def _resume_command(run: Run) -> str:
+    return f"effnet train --resume {shlex.quote(str(run.path))}"
 
 
 def is_evaluation_step(experiment: Experiment, step: int) -> bool:
@@ -330,8 +333,8 @@ class _Window:
         for offset, loss in enumerate(losses):
             if not math.isfinite(loss):
                 raise DivergedRunError(
-                    f"the loss is {loss} at step {first_step + offset}; a lower learning_rate.base or "
-                    f"train.gradient_clip may help. Checkpoints of earlier steps are intact in "
+                    f"the loss is {loss} at step {first_step + offset}; a lower "
+                    f"learning_rate.base or train.gradient_clip may help. What was saved before is intact in "
                     f"{self._run.path}"
                 )
         elapsed = max(time.monotonic() - self._clock, 1e-9)

@@ -24,12 +24,17 @@ def check_split(path: Path, data: DataSplit) -> None:
     """
     if not path.is_file():
         return
-    before, now = json.loads(path.read_text(encoding="utf-8")), _describe(data)
-    if before == now:
-        return
-    counts = " and ".join(
-        f"{before[part]['images']} -> {now[part]['images']} images in {part}" for part in ("train", "val")
-    )
+    now = _describe(data)
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before == now:
+            return
+        sizes = [(part, before[part]["images"], now[part]["images"]) for part in ("train", "val")]
+    except (ValueError, LookupError, TypeError):
+        raise UserError(
+            f"{path} is damaged; remove it to continue without the check that the data is the same"
+        ) from None
+    counts = " and ".join(f"{old} -> {new} images in {part}" for part, old, new in sizes)
     raise UserError(
         f"the data is not what this run began with ({counts}); put it back as it was, or start a new run"
     )

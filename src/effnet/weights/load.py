@@ -45,7 +45,7 @@ def load_weights(source: str, spec: NetworkSpec | None = None) -> LoadedWeights:
         loaded = load_timm_folder(path)
     elif path.exists() or is_tensorflow_checkpoint(path):
         loaded = _load_file(path, spec)
-    elif is_hub_name(source) and not has_known_ending(path) and not path.parent.is_dir():
+    elif is_hub_name(source) and not has_known_ending(path) and not _near(path):
         loaded = load_from_hub(source)
     else:
         raise UserError(
@@ -92,7 +92,8 @@ def _as_asked(loaded: LoadedWeights, spec: NetworkSpec) -> LoadedWeights:
     found = loaded.spec
     if not same_layers(found, spec):
         raise UserError(
-            f"{loaded.origin} holds the weights of {found.name}, and {spec.name} has other layers"
+            f"{loaded.origin} holds the weights of {found.name}, and {spec.name} has other layers; "
+            "name the network of the weights"
         )
     if found.activation != spec.activation:
         raise UserError(

@@ -35,6 +35,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         save_file(contiguous, temporary, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        # safetensors makes files that only their owner can read; path.parent is what people share.
+        temporary.chmod(path.parent.stat().st_mode & 0o666)
         temporary.replace(path)
     except SafetensorError as error:
         raise OSError(f"cannot write {path}: {error}") from error
