@@ -87,8 +87,6 @@ def prepare_experiment(config: Config, *, load: bool = True) -> Experiment:
         UserError: Something in the configuration cannot be had.
     """
     device = choose_device(config.train.device)
-    # Channels that die leave denormal numbers behind, which slow a processor down a hundredfold.
-    torch.set_flush_denormal(True)
     spec = network_of(config.model)
     weights = load_weights(config.model.weights, spec) if load and config.model.weights else None
     if weights is not None:
