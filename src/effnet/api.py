@@ -15,7 +15,7 @@ from effnet.evaluation.metrics import Scores
 from effnet.evaluation.predictor import Predictor
 from effnet.recipes import config_from_toml, config_to_toml, resolve_config
 from effnet.training.display import open_display
-from effnet.training.experiment import Experiment, choose_device, network_of, prepare_experiment
+from effnet.training.experiment import Experiment, choose_device, prepare_experiment
 from effnet.training.journal import Run, create_run, default_run_path, open_run
 from effnet.training.loop import RunResult
 from effnet.training.loop import train as run_training
@@ -87,7 +87,7 @@ def train(
 def start_run(config: Config, out: Path | None = None, *, quiet: bool = False) -> RunResult:
     """Train from a configuration in a new run directory."""
     experiment = prepare_experiment(config)
-    path = out or default_run_path(network_of(config.model).name)
+    path = out or default_run_path(experiment.spec.name)
     _check_out(path, Path(experiment.config.data.source))
     run = create_run(path, config_to_toml(experiment.config))
     write_split(run.split_path, experiment.data)

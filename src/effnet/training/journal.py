@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from effnet.errors import UserError, did_you_mean
+from effnet.files import whole_file
 
 CONFIG_FILE = "config.toml"
 
@@ -71,12 +72,8 @@ class Journal:
             step: Of the checkpoint from which the run continues.
         """
         kept = [record for record in self.read() if record.get("step", 0) <= step]
-        temporary = self._path.with_name(f".{self._path.name}.partial")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(map(_line, kept))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
+        with whole_file(self._path) as temporary:
+            temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -196,7 +193,8 @@ def create_run(path: Path, config_toml: str) -> Run:
         ) from error
     run.checkpoints.mkdir(exist_ok=True)
     run.plots.mkdir(exist_ok=True)
-    run.environment_path.write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
+    with whole_file(run.environment_path) as temporary:
+        temporary.write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
     run.metrics_path.touch()
     return run
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -369,4 +368,4 @@ def _plot_schedule(experiment: Experiment, run: Run) -> None:
 def _plot_curve(experiment: Experiment, run: Run) -> None:
     metrics = run.journal.read()
     if metrics:
-        plot_learning_curve(metrics, experiment.schedule, Path(run.plots / "learning-curve.png"))
+        plot_learning_curve(metrics, experiment.schedule, run.plots / "learning-curve.png")

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from effnet.files import whole_file
 from effnet.schedule.progressive import StageSchedule, StageSettings
 
 _LOSS_COLOUR, _COLOUR = "#7a8794", "#1f5fa8"
@@ -146,9 +147,5 @@ def _style(panels: Sequence[Axes], schedule: StageSchedule) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
+    with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=_DPI, format="png")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

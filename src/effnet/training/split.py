@@ -9,11 +9,13 @@ from typing import Any
 
 from effnet.data.sources import DataSplit, LabelledImages
 from effnet.errors import UserError
+from effnet.files import whole_file
 
 
 def write_split(path: Path, data: DataSplit) -> None:
     """Write class names, counts, digests and the names of the images held out."""
-    path.write_text(json.dumps(_describe(data), indent=1) + "\n", encoding="utf-8")
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(_describe(data), indent=1) + "\n", encoding="utf-8")
 
 
 def check_split(path: Path, data: DataSplit) -> None:

@@ -6,7 +6,6 @@ All metadata is one JSON document under one key, so that equal contents are equa
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from effnet.files import whole_file
 
 METADATA_KEY = "effnet"
 
@@ -29,19 +30,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     Raises:
         OSError: The disk is full or cannot be written; a file that was there before is unharmed.
     """
-    temporary = path.with_name(f".{path.name}.partial")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(contiguous, temporary, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        # safetensors makes files that only their owner can read; path.parent is what people share.
-        temporary.chmod(path.parent.stat().st_mode & 0o666)
-        temporary.replace(path)
+        with whole_file(path) as temporary:
+            save_file(contiguous, temporary, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+            # safetensors makes files that only their owner can read; path.parent is what people share.
+            temporary.chmod(path.parent.stat().st_mode & 0o666)
     except SafetensorError as error:
         raise OSError(f"cannot write {path}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:

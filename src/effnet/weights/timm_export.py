@@ -11,7 +11,9 @@ from torch import Tensor
 from effnet.arch.preprocessing import Preprocessing
 from effnet.arch.spec import NetworkSpec
 from effnet.errors import UserError
+from effnet.files import whole_file
 from effnet.weights.convert import export_state
+from effnet.weights.hub import CONFIG_FILE
 from effnet.weights.networks import TORCHVISION, published_name, with_conventions
 from effnet.weights.storage import write_tensors
 from effnet.weights.timm_config import to_timm_config
@@ -41,7 +43,8 @@ def export_timm(
     config = to_timm_config(spec, class_names, preprocessing)
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / "model.safetensors", export_state(state, spec, "timm"), {})
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    with whole_file(folder / CONFIG_FILE) as temporary:
+        temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def export_torchvision(path: Path, state: Mapping[str, Tensor], spec: NetworkSpec) -> str:
