@@ -8,7 +8,8 @@ from pathlib import Path
 
 from effnet.arch import load_spec
 from effnet.config import Config
-from effnet.data.sources import LabelledImages, open_data, open_labelled
+from effnet.data.images import LabelledImages
+from effnet.data.sources import open_data, open_labelled
 from effnet.errors import UserError
 from effnet.evaluation.evaluator import evaluate_model
 from effnet.evaluation.metrics import Scores

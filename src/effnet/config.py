@@ -54,7 +54,8 @@ class DataConfig:
     """Which images, how they are split, and how a training crop is drawn."""
 
     source: str = "digits"
-    """A folder of class folders, a folder of parquet files, or ``digits``."""
+    """A folder of class folders, of parquet files or of tar files; a prepared store or its address;
+    ``digits``; or ``hf:`` and a name on the Hugging Face hub."""
     train_images: NonNegativeInt = 0
     """Size of the training split, to plan a run without its data; 0: count the data."""
     val_fraction: Fraction = 0.2
@@ -72,6 +73,12 @@ class DataConfig:
     """Of training crops; evaluation follows the weights' preprocessing."""
     antialias: bool = False
     """Whether the filter of training crops widens when it shrinks; the releases do not."""
+    max_enlargement: Annotated[float, Field(ge=1.0)] = 2.0
+    """Of a prepared store, a training crop is cut from the smallest copy in which it needs to be enlarged by
+    no more than this factor."""
+    damaged: Literal["skip", "repair"] = "skip"
+    """``repair``: of an image file that breaks off, use what there is, with grey for the rest; else it is
+    replaced by another image. Both are reported."""
     max_bad_fraction: NonNegative = 0.05
     """Stop when more than this share of the images cannot be read."""
 

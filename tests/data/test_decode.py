@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from effnet.data import decode
-from effnet.data.decode import BadImageError, decode_image
+from effnet.data.decode import decode_image
+from effnet.data.pillow import BadImageError
 
 
 def _pillow(encoded):

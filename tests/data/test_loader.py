@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from effnet.arch.preprocessing import Preprocessing
 from effnet.config import AugmentConfig, DataConfig
-from effnet.data import loader
-from effnet.data.loader import BadImage, eval_batches, prepare_images, train_batches
-from effnet.data.sources import LabelledImages, open_data
+from effnet.data import loader, threads
+from effnet.data.images import LabelledImages
+from effnet.data.loader import ALONE, BadImage, Share, eval_batches, prepare_images, train_batches
+from effnet.data.sources import open_data
 from effnet.errors import UserError
 from effnet.schedule.progressive import StageSchedule
 
@@ -43,9 +46,10 @@ def _flat_images(count):
     )
 
 
-def _train(images, schedule, *, workers=2, seed=5, start_step=0, most_bad=0.05, augment=AUGMENT):
+def _train(images, schedule, *, workers=2, seed=5, start_step=0, most_bad=0.05, augment=AUGMENT, share=ALONE):
     data = DataConfig(workers=workers, max_bad_fraction=most_bad)
-    return list(train_batches(images, schedule, data, augment, seed=seed, start_step=start_step))
+    batches = train_batches(images, schedule, data, augment, seed=seed, start_step=start_step, share=share)
+    return list(batches)
 
 
 def _assert_equal(ours, theirs):
@@ -73,7 +77,7 @@ def test_batches_do_not_depend_on_the_number_of_threads(picture, encode, two_sta
     images = _images(picture, encode)
     alone = _train(images, two_stages(IMAGES), workers=1)
     _assert_equal(_train(images, two_stages(IMAGES), workers=workers), alone)
-    monkeypatch.setattr(loader, "CHUNK", 2)
+    monkeypatch.setattr(threads, "CHUNK", 2)
     _assert_equal(_train(images, two_stages(IMAGES), workers=workers), alone)
 
 
@@ -82,6 +86,62 @@ def test_resume_equals_uninterrupted(picture, encode, two_stages, start_step):
     images = _images(picture, encode)
     whole = _train(images, two_stages(IMAGES))
     _assert_equal(_train(images, two_stages(IMAGES), start_step=start_step), whole[start_step:])
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_resume_anywhere_equals_uninterrupted(stage, data):
+    images = _flat_images(data.draw(st.integers(1, 40), "images"))
+    stages, start = [], 0
+    for number in range(data.draw(st.integers(1, 3), "stages")):
+        end = start + data.draw(st.integers(1, 5), "steps")
+        batch_size = data.draw(st.integers(1, 9), "batch size")
+        stages.append(
+            stage(
+                stage=number,
+                start_step=start,
+                end_step=end,
+                batch_size=batch_size,
+                image_size=8 + number,
+                randaugment_magnitude=number,
+            )
+        )
+        start = end
+    schedule = StageSchedule(tuple(stages), len(images), stages[-1].batch_size)
+    whole = _train(images, schedule, workers=data.draw(st.sampled_from([1, 2, 4]), "workers"))
+    for step in data.draw(st.lists(st.integers(0, start), max_size=3), "interruptions"):
+        _assert_equal(_train(images, schedule, start_step=step), whole[step:])
+
+
+@pytest.mark.parametrize("processes", [2, 3, 4])
+def test_processes_share_each_batch(picture, encode, two_stages, processes):
+    images = _images(picture, encode)
+    alone = _train(images, two_stages(IMAGES))
+    shares = [_train(images, two_stages(IMAGES), share=Share(rank, processes)) for rank in range(processes)]
+    for whole, *parts in zip(alone, *shares, strict=True):
+        assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+        assert torch.equal(torch.cat([part.labels for part in parts]), whole.labels)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_processes_share_an_evaluation(picture, encode, processes):
+    images = _images(picture, encode)
+    shares = [
+        list(eval_batches(images, Preprocessing(image_size=8), batch_size=2, share=Share(rank, processes)))
+        for rank in range(processes)
+    ]
+    pixels = torch.cat([batch.images for batches in shares for batch in batches])
+    whole = eval_batches(images, Preprocessing(image_size=8), batch_size=IMAGES)
+    assert torch.equal(pixels, next(whole).images)
+
+
+def test_a_source_is_told_what_will_be_read(two_stages):
+    told = []
+    images = replace(_flat_images(IMAGES), expect=told.append)
+    batches = _train(images, two_stages(IMAGES), augment=AugmentConfig(operations=0))
+    assert len(told) == STEPS
+    for soon, batch in zip(told, batches, strict=True):
+        assert soon[: len(batch.labels)].tolist() == batch.labels.tolist()
 
 
 def test_seed_changes_order_and_pixels(picture, encode, two_stages):
@@ -198,7 +258,7 @@ def test_closing_stops_the_threads_promptly(stage):
         started = time.monotonic()
     assert time.monotonic() - started < 1.0
     assert not _data_threads()
-    assert len(calls) <= (loader.BATCHES_AHEAD + 1) * 32
+    assert len(calls) <= (threads.BATCHES_AHEAD + 1) * 32
 
 
 def test_only_a_few_batches_are_prepared_ahead(stage):
@@ -210,7 +270,7 @@ def test_only_a_few_batches_are_prepared_ahead(stage):
         for _ in range(3):
             next(batches)
         time.sleep(0.2)
-        assert len(read) == (3 + loader.BATCHES_AHEAD) * 4
+        assert len(read) == (3 + threads.BATCHES_AHEAD) * 4
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -12,7 +12,7 @@ import torch
 
 from effnet.arch import IMAGENET_MEAN, NetworkSpec, Preprocessing, StageSpec, network, spec_to_json
 from effnet.config import Config, DataConfig, EvaluateConfig, ModelConfig, ProgressiveConfig, TrainConfig
-from effnet.data.sources import DataSplit, LabelledImages
+from effnet.data.images import DataSplit, LabelledImages
 from effnet.errors import UserError
 from effnet.nn import EfficientNet
 from effnet.recipes import config_from_toml, config_to_toml

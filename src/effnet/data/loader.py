@@ -7,14 +7,11 @@ Dimension key: N images, S side, C channels.
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import TypeAlias, TypeVar
+from functools import partial
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -23,20 +20,35 @@ from torch import Tensor
 
 from effnet.arch.preprocessing import Preprocessing
 from effnet.config import AugmentConfig, DataConfig
-from effnet.data.decode import BadImageError
-from effnet.data.sources import LabelledImages
+from effnet.data.images import LabelledImages
+from effnet.data.order import sample_order, sample_random
+from effnet.data.pillow import BadImageError
+from effnet.data.threads import chunks, run_ahead
 from effnet.data.transforms import eval_image, train_image
 from effnet.errors import UserError
 from effnet.schedule.progressive import StageSchedule, StageSettings
 
-BATCHES_AHEAD = 4
-CHUNK = 16
-"""Most images that a thread prepares in one go; small enough for the threads to stop promptly."""
+EXPECTED_SAMPLES = 8192
+"""How far ahead a source that fetches images in blocks is told what will be read."""
 
-_ORDER_STREAM, _SAMPLE_STREAM = 0, 1
 _T = TypeVar("_T")
-_R = TypeVar("_R")
 _Pixels: TypeAlias = UInt8[np.ndarray, "S S 3"]
+
+
+class Share(NamedTuple):
+    """Which part of every batch is this process's."""
+
+    rank: int = 0
+    """This process, from 0."""
+    processes: int = 1
+    """How many share each batch."""
+
+    def of(self, images: int) -> range:
+        """Return its part of some images; the parts of all processes differ by at most one image."""
+        return range(self.rank * images // self.processes, (self.rank + 1) * images // self.processes)
+
+
+ALONE = Share()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +88,7 @@ def train_batches(
     *,
     seed: int,
     start_step: int = 0,
+    share: Share = ALONE,
 ) -> Generator[Batch, None, None]:
     """Yield the batch of every step from ``start_step`` to the end of the run.
 
@@ -90,6 +103,8 @@ def train_batches(
         augment: RandAugment.
         seed: Of the order and of all augmentation.
         start_step: The first step to yield; its batch is the same as in a run from step 0.
+        share: Of several processes, each gets consecutive samples of every batch; together they are the
+            batch that one process would get.
 
     Yields:
         Batches. Closing the generator stops its threads.
@@ -98,18 +113,18 @@ def train_batches(
         UserError: More than ``data.max_bad_fraction`` of the images cannot be read.
     """
     most_bad = min(int(data.max_bad_fraction * len(images)), len(images) - 1)
+    views = _Views(images=images, config=data, augment=augment, most_bad=most_bad)
     reasons: dict[int, str] = {}
 
     def plan() -> Iterator[tuple[_TrainPlan, list[Callable[[], dict[int, str]]]]]:
         for step in range(start_step, schedule.total_steps):
-            batch = _TrainPlan.of(images, schedule, step, seed)
+            batch = _TrainPlan.of(images, schedule, step, seed, share)
             calls: list[Callable[[], dict[int, str]]] = [
-                partial(_fill_train, batch, rows, images, data, augment, most_bad=most_bad)
-                for rows in _chunks(len(batch.order), data.workers)
+                partial(views.fill, batch, rows) for rows in chunks(len(batch.order), data.workers)
             ]
             yield batch, calls
 
-    with closing(_run_ahead(plan(), data.workers)) as filled:
+    with closing(run_ahead(plan(), data.workers)) as filled:
         for batch, results in filled:
             found = {index: reason for result in results for index, reason in result.items()}
             new = {index: reason for index, reason in sorted(found.items()) if index not in reasons}
@@ -117,7 +132,7 @@ def train_batches(
             if len(reasons) > most_bad:
                 raise _too_many_bad(images, reasons)
             yield Batch(
-                images=torch.from_numpy(batch.pixels),
+                images=batch.images,
                 labels=torch.from_numpy(batch.labels),
                 settings=batch.settings,
                 step=batch.step,
@@ -126,7 +141,12 @@ def train_batches(
 
 
 def eval_batches(
-    images: LabelledImages, preprocessing: Preprocessing, *, batch_size: int, workers: int = 0
+    images: LabelledImages,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int,
+    workers: int = 0,
+    share: Share = ALONE,
 ) -> Generator[EvalBatch, None, None]:
     """Yield each readable image exactly once, in order.
 
@@ -135,21 +155,23 @@ def eval_batches(
         preprocessing: Size, crop and interpolation.
         batch_size: Batch ``b`` has the images from ``b * batch_size`` on.
         workers: Threads; 0: one for each processor.
+        share: Of several processes, each gets consecutive images, so that each image is in one of them.
     """
 
     def plan() -> Iterator[tuple[range, list[Callable[[], list[_Pixels | str]]]]]:
-        for start in range(0, len(images), batch_size):
-            batch = range(start, min(start + batch_size, len(images)))
+        own = share.of(len(images))
+        for start in range(own.start, own.stop, batch_size):
+            batch = range(start, min(start + batch_size, own.stop))
             yield (
                 batch,
                 [
                     partial(_read_eval, batch[rows.start : rows.stop], images, preprocessing)
-                    for rows in _chunks(len(batch), workers)
+                    for rows in chunks(len(batch), workers)
                 ],
             )
 
     size = preprocessing.image_size
-    with closing(_run_ahead(plan(), workers)) as done:
+    with closing(run_ahead(plan(), workers)) as done:
         for batch, results in done:
             views = dict(zip(batch, (view for result in results for view in result), strict=True))
             good = {index: view for index, view in views.items() if not isinstance(view, str)}
@@ -179,7 +201,7 @@ def prepare_images(
         dtype: Of the result; the arithmetic is float32.
         channels_last: Memory layout of the result.
     """
-    if device.type == "cuda" and images.device.type == "cpu":
+    if device.type == "cuda" and images.device.type == "cpu" and not images.is_pinned():
         images = images.pin_memory()
     pixels = images.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
     mean = torch.tensor(preprocessing.mean, device=device)[:, None, None]
@@ -197,90 +219,85 @@ class _TrainPlan:
     seed: int
     first_sample: int
     order: Int64[np.ndarray, " N"]
+    images: UInt8[Tensor, "N S S 3"]
     pixels: UInt8[np.ndarray, "N S S 3"]
+    """The same memory as ``images``."""
     labels: Int64[np.ndarray, " N"]
 
     @classmethod
-    def of(cls, images: LabelledImages, schedule: StageSchedule, step: int, seed: int) -> _TrainPlan:
-        settings, first = schedule.at(step), schedule.samples_before(step)
-        count, size = settings.batch_size, settings.image_size
-        epochs, places = np.divmod(np.arange(first, first + count), len(images))
-        order = np.empty(count, np.int64)
-        for epoch in np.unique(epochs):
-            order[epochs == epoch] = _epoch_order(seed, int(epoch), len(images))[places[epochs == epoch]]
+    def of(
+        cls, images: LabelledImages, schedule: StageSchedule, step: int, seed: int, share: Share
+    ) -> _TrainPlan:
+        settings = schedule.at(step)
+        own = share.of(settings.batch_size)
+        count, size = len(own), settings.image_size
+        first = schedule.samples_before(step) + own.start
+        if images.expect is not None:
+            soon = sample_order(
+                seed, first, first + EXPECTED_SAMPLES, images=len(images), blocks=images.blocks
+            )
+            images.expect(soon)
+        # Pinned memory of batches that are done with is used again by torch itself.
+        memory = torch.empty((count, size, size, 3), dtype=torch.uint8, pin_memory=torch.cuda.is_available())
         return cls(
             step=step,
             settings=settings,
             seed=seed,
             first_sample=first,
-            order=order,
-            pixels=np.empty((count, size, size, 3), np.uint8),
+            order=sample_order(seed, first, first + count, images=len(images), blocks=images.blocks),
+            images=memory,
+            pixels=memory.numpy(),
             labels=np.empty(count, np.int64),
         )
 
 
-@lru_cache(maxsize=2)
-def _epoch_order(seed: int, epoch: int, count: int) -> Int64[np.ndarray, " n"]:
-    return _random(seed, epoch, _ORDER_STREAM).permutation(count)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Views:
+    """How a run looks at its images."""
 
+    images: LabelledImages
+    config: DataConfig
+    augment: AugmentConfig
+    most_bad: int
 
-def _random(seed: int, number: int, stream: int) -> np.random.Generator:
-    """Return the random numbers of one sample or epoch, which no other one shares."""
-    key = np.array([seed % 2**64, number], np.uint64)
-    return np.random.Generator(np.random.Philox(counter=[0, 0, 0, stream], key=key))
+    def fill(self, batch: _TrainPlan, rows: range) -> dict[int, str]:
+        """Fill some rows of a batch; return why which images had to be replaced."""
+        bad: dict[int, str] = {}
+        for row in rows:
+            index = int(batch.order[row])
+            while True:
+                reason = bad.get(index) or _attempt(partial(self._fill_row, batch, row, index))
+                if reason is None:
+                    break
+                bad[index] = reason
+                if len(bad) > self.most_bad:
+                    raise _too_many_bad(self.images, bad)
+                index = (index + 1) % len(self.images)
+            batch.labels[row] = self.images.labels[index]
+        return bad
 
-
-def _fill_train(
-    batch: _TrainPlan,
-    rows: range,
-    images: LabelledImages,
-    data: DataConfig,
-    augment: AugmentConfig,
-    *,
-    most_bad: int,
-) -> dict[int, str]:
-    """Fill some rows of a batch; return why which images had to be replaced."""
-    bad: dict[int, str] = {}
-    for row in rows:
-        index = int(batch.order[row])
-        while True:
-            view = bad.get(index) or _view(images, index, partial(_random_view, batch, row, data, augment))
-            if not isinstance(view, str):
-                break
-            bad[index] = view
-            if len(bad) > most_bad:
-                raise _too_many_bad(images, bad)
-            index = (index + 1) % len(images)
-        batch.pixels[row], batch.labels[row] = view, images.labels[index]
-    return bad
-
-
-def _random_view(
-    batch: _TrainPlan,
-    row: int,
-    data: DataConfig,
-    augment: AugmentConfig,
-    encoded: bytes | UInt8[np.ndarray, "H W 3"],
-) -> _Pixels:
-    rng = _random(batch.seed, batch.first_sample + row, _SAMPLE_STREAM)
-    return train_image(encoded, batch.settings, data, augment, rng)
+    def _fill_row(self, batch: _TrainPlan, row: int, index: int) -> None:
+        train_image(
+            self.images.read(index),
+            batch.settings,
+            config=self.config,
+            augment=self.augment,
+            rng=sample_random(batch.seed, batch.first_sample + row),
+            out=batch.pixels[row],
+        )
 
 
 def _read_eval(indices: range, images: LabelledImages, preprocessing: Preprocessing) -> list[_Pixels | str]:
-    def view(encoded: bytes | UInt8[np.ndarray, "H W 3"]) -> _Pixels:
-        return eval_image(encoded, preprocessing)
+    def view(index: int) -> _Pixels:
+        return eval_image(images.read(index), preprocessing)
 
-    return [_view(images, index, view) for index in indices]
+    return [_attempt(partial(view, index)) for index in indices]
 
 
-def _view(
-    images: LabelledImages,
-    index: int,
-    transform: Callable[[bytes | UInt8[np.ndarray, "H W 3"]], _Pixels],
-) -> _Pixels | str:
-    """Return an image's pixels, or why there are none."""
+def _attempt(call: Callable[[], _T]) -> _T | str:
+    """Return what a call gives, or why its image cannot be used."""
     try:
-        return transform(images.read(index))
+        return call()
     except BadImageError as error:
         return error.reason
     except OSError as error:
@@ -297,39 +314,3 @@ def _too_many_bad(images: LabelledImages, reasons: dict[int, str]) -> UserError:
         f"{len(reasons)} of {len(images)} training images cannot be read, more than data.max_bad_fraction "
         f"allows; the first is {images.names[index]}: {reason}"
     )
-
-
-def _chunks(count: int, workers: int) -> list[range]:
-    size = min(-(-count // _thread_count(workers)), CHUNK)
-    return [range(start, min(start + size, count)) for start in range(0, count, size)]
-
-
-def _thread_count(workers: int) -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return workers or len(os.sched_getaffinity(0))
-    return workers or os.cpu_count() or 1
-
-
-def _run_ahead(
-    batches: Iterator[tuple[_T, Sequence[Callable[[], _R]]]], workers: int
-) -> Generator[tuple[_T, list[_R]], None, None]:
-    """Run each batch's calls in threads, a few batches ahead, and yield what they return, in order.
-
-    What a call raises is raised here.
-    """
-    waiting: deque[tuple[_T, list[Future[_R]]]] = deque()
-    pool = ThreadPoolExecutor(_thread_count(workers), thread_name_prefix="effnet-data")
-    try:
-        for batch, calls in batches:
-            waiting.append((batch, [pool.submit(call) for call in calls]))
-            if len(waiting) > BATCHES_AHEAD:
-                yield _result(waiting)
-        while waiting:
-            yield _result(waiting)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _result(waiting: deque[tuple[_T, list[Future[_R]]]]) -> tuple[_T, list[_R]]:
-    batch, futures = waiting.popleft()
-    return batch, [future.result() for future in futures]

@@ -6,14 +6,12 @@ Nothing is decoded here; `effnet.data.decode` does that when an image is needed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Int, Int64, UInt8
 
+from effnet.data.images import DataSplit, LabelledImages
 from effnet.data.parquet import ParquetTable, read_parquet
 from effnet.errors import UserError, did_you_mean
 
@@ -24,64 +22,7 @@ IMAGE_SUFFIXES = frozenset(
 VAL_NAMES = ("val", "validation", "valid", "test")
 """What the second split may be called; the first one that exists counts."""
 
-Encoded: TypeAlias = bytes | UInt8[np.ndarray, "H W 3"]
 _FORMS = "a folder of class folders, a folder of parquet files, or 'digits'"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class LabelledImages:
-    """Images with their classes, read one by one."""
-
-    class_names: tuple[str, ...]
-    labels: Int64[np.ndarray, " N"]
-    """Indices into ``class_names``."""
-    names: Sequence[str]
-    """What to call each image in messages."""
-    read: Callable[[int], Encoded]
-    """Return the encoded file, or uint8 HWC RGB pixels, at an index; raises OSError."""
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.labels)
-
-    def subset(self, indices: Int[np.ndarray, " M"]) -> LabelledImages:
-        """Return some of the images, in the order of ``indices``."""
-        return LabelledImages(
-            class_names=self.class_names,
-            labels=self.labels[indices],
-            names=tuple(self.names[index] for index in indices),
-            read=lambda index: self.read(int(indices[index])),
-        )
-
-    def with_classes(self, class_names: tuple[str, ...]) -> LabelledImages:
-        """Return the same images, with labels in the order of a network's classes.
-
-        Raises:
-            UserError: The network lacks a class of the images.
-        """
-        for name in self.class_names:
-            if name not in class_names:
-                raise UserError(
-                    f"the images have class '{name}', which is none of the network's {len(class_names)} "
-                    f"classes{did_you_mean(name, class_names[:20])}"
-                )
-        position = np.array([class_names.index(name) for name in self.class_names], dtype=np.int64)
-        return replace(self, class_names=class_names, labels=position[self.labels])
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class DataSplit:
-    """Images to train on, and others of the same classes to validate on."""
-
-    train: LabelledImages
-    val: LabelledImages
-    is_drawn: bool
-    """Whether the data had no validation split, so that it was drawn from the training images."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The classes, in the order of the labels."""
-        return self.train.class_names
 
 
 def open_data(source: str, *, val_fraction: float, split_seed: int) -> DataSplit:

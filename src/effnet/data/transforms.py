@@ -1,75 +1,66 @@
 """From one encoded image to the square of pixels that a network trains on or is evaluated on.
 
-Each step is a function of its own: crop drawn, image decoded, crop resized, pixels augmented.
+Each step is a function of its own: crop drawn, as much decoded as it needs, resized, augmented.
 Dimension key: H height, W width, S side of the result.
 """
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
-
 import cv2
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from PIL import Image
+from torch.nn.functional import interpolate
 
 from effnet.arch.preprocessing import Interpolation, Preprocessing
 from effnet.config import AugmentConfig, DataConfig
-from effnet.data.decode import decode_image
+from effnet.data.crops import Crop, center_crop, draw_crop
+from effnet.data.decode import open_image
+from effnet.data.images import Encoded
 from effnet.data.randaugment import randaugment
 from effnet.schedule.progressive import StageSettings
-
-CROP_ATTEMPTS = 100
 
 _CV2_FILTERS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 _PILLOW_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
-class Crop(NamedTuple):
-    """A rectangle of an image, in pixels; from the left and from the top."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-
 def train_image(
-    encoded: bytes | UInt8[np.ndarray, "H W 3"],
+    encoded: Encoded,
     settings: StageSettings,
+    *,
     config: DataConfig,
     augment: AugmentConfig,
     rng: np.random.Generator,
-) -> UInt8[np.ndarray, "S S 3"]:
-    """Return one random view of an image: crop, resize, mirror, RandAugment.
+    out: UInt8[np.ndarray, "S S 3"],
+) -> None:
+    """Write one random view of an image: crop, resize, mirror, RandAugment.
 
     Args:
-        encoded: An image file or pixels.
+        encoded: An image file, pixels, or copies of an image.
         settings: Image size and RandAugment's magnitude.
         config: How crops are drawn and resized.
         augment: RandAugment's operations.
-        rng: The only source of randomness.
-
-    Returns:
-        uint8, HWC, RGB, not normalised.
+        rng: The only source of randomness. What is drawn depends on the image's own size only, not on the
+            copy of it or the scale at which it is decoded.
+        out: RGB, not normalised; contiguous.
 
     Raises:
         BadImageError: The image cannot be decoded.
+        OSError: A copy of it cannot be read.
     """
-    image = decode_image(encoded)
-    crop = draw_crop(image.shape[0], image.shape[1], config, rng)
-    image = resize_crop(
-        image, crop, settings.image_size, interpolation=config.interpolation, antialias=config.antialias
-    )
+    picture = open_image(encoded, max_enlargement=config.max_enlargement)
+    crop = draw_crop(picture.height, picture.width, config, rng)
+    pixels, crop = picture.decode(crop, settings.image_size)
+    resize_crop(pixels, crop, interpolation=config.interpolation, antialias=config.antialias, out=out)
     if config.flip and rng.random() < 0.5:
-        image = cv2.flip(image, 1)
-    return randaugment(image, settings.randaugment_magnitude, augment, rng)
+        cv2.flip(out, 1, dst=out)
+    augmented = randaugment(out, settings.randaugment_magnitude, augment, rng)
+    if augmented is not out:
+        out[...] = augmented
 
 
-def eval_image(
-    encoded: bytes | UInt8[np.ndarray, "H W 3"], preprocessing: Preprocessing
-) -> UInt8[np.ndarray, "S S 3"]:
+def eval_image(encoded: Encoded, preprocessing: Preprocessing) -> UInt8[np.ndarray, "S S 3"]:
     """Return an image as a network wants to see it at evaluation: centre crop or all of it, resized.
 
     Returns:
@@ -77,71 +68,62 @@ def eval_image(
 
     Raises:
         BadImageError: The image cannot be decoded.
+        OSError: A copy of it cannot be read.
     """
-    image = decode_image(encoded)
-    height, width, _ = image.shape
-    crop = Crop(0, 0, width, height)
+    size = preprocessing.image_size
+    picture = open_image(encoded)
+    crop = Crop(0, 0, picture.width, picture.height)
     if preprocessing.crop_mode == "center":
-        crop = center_crop(height, width, preprocessing.crop_fraction)
-    return resize_crop(
-        image,
+        crop = center_crop(picture.height, picture.width, preprocessing.crop_fraction)
+        if not preprocessing.antialias:  # As released: fractions of a pixel are cut off.
+            crop = Crop(int(crop.x), int(crop.y), max(int(crop.width), 1), max(int(crop.height), 1))
+    pixels, crop = picture.decode(crop, size)
+    out = np.empty((size, size, 3), np.uint8)
+    resize_crop(
+        pixels,
         crop,
-        preprocessing.image_size,
         interpolation=preprocessing.interpolation,
         antialias=preprocessing.antialias,
+        out=out,
     )
-
-
-def draw_crop(height: int, width: int, config: DataConfig, rng: np.random.Generator) -> Crop:
-    """Draw a training crop; at least one pixel, never over the border.
-
-    As released (TensorFlow's ``sample_distorted_bounding_box``): the aspect is uniform in its range, then
-    the height is uniform between those that give the smallest and the largest area, as far as the image
-    reaches. After 100 attempts without a crop that is large enough, the whole image is taken.
-    """
-    for _ in range(CROP_ATTEMPTS):
-        aspect = rng.uniform(*config.crop_aspect)
-        smallest, largest = (round(math.sqrt(area * height * width / aspect)) for area in config.crop_area)
-        largest = min(largest, height, int((width + 0.5) / aspect))
-        if smallest <= largest:
-            crop_height = max(int(rng.integers(smallest, largest, endpoint=True)), 1)
-            crop_width = min(max(round(crop_height * aspect), 1), width)
-            x = int(rng.integers(width - crop_width, endpoint=True))
-            y = int(rng.integers(height - crop_height, endpoint=True))
-            return Crop(x, y, crop_width, crop_height)
-    return Crop(0, 0, width, height)
-
-
-def center_crop(height: int, width: int, fraction: float) -> Crop:
-    """Return the square in the middle whose side is ``fraction`` of the short side; not rounded."""
-    side = fraction * min(height, width)
-    return Crop((width - side) / 2, (height - side) / 2, side, side)
+    return out
 
 
 def resize_crop(
-    image: UInt8[np.ndarray, "H W 3"],
+    pixels: UInt8[np.ndarray, "H W 3"],
     crop: Crop,
-    size: int,
     *,
     interpolation: Interpolation,
     antialias: bool,
-) -> UInt8[np.ndarray, "S S 3"]:
-    """Resize a rectangle of an image to ``size`` x ``size``.
+    out: UInt8[np.ndarray, "S S 3"],
+) -> None:
+    """Resize a rectangle of an image to a square.
 
     Args:
-        image: uint8, HWC, RGB.
-        crop: Inside the image. Fractions of a pixel count with ``antialias`` only; without it they are cut
-            off, as released.
-        size: Side of the result in pixels.
+        pixels: uint8, HWC, RGB.
+        crop: Inside the image. Fractions of a pixel count with ``antialias`` only; without it they are
+            rounded.
         interpolation: Bicubic is Pillow's (a = -0.5) with ``antialias`` and OpenCV's (a = -0.75, which is
             the V1 release's) without.
         antialias: Whether the filter widens when it shrinks. Without it, bilinear is TensorFlow's with
             half-pixel centres, up to rounding.
+        out: The result; contiguous.
     """
-    if antialias:
-        box = (crop.x, crop.y, crop.x + crop.width, crop.y + crop.height)
-        pillow = Image.fromarray(image).resize((size, size), _PILLOW_FILTERS[interpolation], box=box)
-        return np.array(pillow)
-    x, y, width, height = int(crop.x), int(crop.y), max(int(crop.width), 1), max(int(crop.height), 1)
-    view = image[y : y + height, x : x + width]
-    return cv2.resize(view, (size, size), interpolation=_CV2_FILTERS[interpolation])
+    rows, columns = crop.rounded(*pixels.shape[:2])
+    view = np.ascontiguousarray(pixels[rows, columns]) if pixels.strides[2] != 1 else pixels[rows, columns]
+    if not antialias:
+        cv2.resize(view, out.shape[1::-1], dst=out, interpolation=_CV2_FILTERS[interpolation])
+    elif all(float(edge).is_integer() for edge in crop):
+        tensor = torch.from_numpy(np.ascontiguousarray(view)).permute(2, 0, 1)[None]
+        resized = interpolate(tensor, size=out.shape[:2], mode=interpolation, antialias=True)
+        out[...] = resized[0].permute(1, 2, 0).numpy()
+    else:
+        out[...] = _resize_with_pillow(pixels, crop, interpolation, len(out))
+
+
+def _resize_with_pillow(
+    pixels: UInt8[np.ndarray, "H W 3"], crop: Crop, interpolation: Interpolation, size: int
+) -> UInt8[np.ndarray, "S S 3"]:
+    box = (crop.x, crop.y, crop.x + crop.width, crop.y + crop.height)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(image.resize((size, size), _PILLOW_FILTERS[interpolation], box=box))

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from effnet.arch.preprocessing import Preprocessing
+from effnet.data.images import LabelledImages
 from effnet.data.loader import eval_batches, prepare_images
-from effnet.data.sources import LabelledImages
 from effnet.evaluation.metrics import Scores, score
 from effnet.nn import EfficientNet
 

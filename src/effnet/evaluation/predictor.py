@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from effnet.arch.preprocessing import Preprocessing
+from effnet.data.images import LabelledImages
 from effnet.data.loader import eval_batches, prepare_images
-from effnet.data.sources import LabelledImages
 from effnet.errors import UserError
 from effnet.nn import EfficientNet, build_model
 from effnet.weights import LoadedWeights

@@ -14,7 +14,8 @@ from effnet.arch.preprocessing import Preprocessing
 from effnet.arch.scaling import scale
 from effnet.arch.spec import NetworkSpec
 from effnet.config import Config, ModelConfig
-from effnet.data.sources import DIGITS, DataSplit, open_data
+from effnet.data.images import DataSplit
+from effnet.data.sources import DIGITS, open_data
 from effnet.errors import UserError
 from effnet.nn import EfficientNet, build_model
 from effnet.schedule.progressive import StageSchedule, image_sizes, stage_schedule

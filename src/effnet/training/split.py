@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from effnet.data.sources import DataSplit, LabelledImages
+from effnet.data.images import DataSplit, LabelledImages
 from effnet.errors import UserError
 from effnet.files import whole_file
 
