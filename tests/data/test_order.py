@@ -50,3 +50,9 @@ def test_each_sample_has_random_numbers_of_its_own():
     draws = {tuple(sample_random(seed, sample).random(2)) for seed in (0, 1) for sample in range(50)}
     assert len(draws) == 100
     assert np.array_equal(sample_random(3, 4).random(5), sample_random(3, 4).random(5))
+
+
+def test_random_numbers_are_philox_of_seed_and_sample():
+    key = np.array([2**63 - 1, 77], np.uint64)
+    expected = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, 1]))
+    assert np.array_equal(sample_random(2**63 - 1, 77).random(9), expected.random(9))

@@ -11,6 +11,7 @@ BLOCKS_AT_A_TIME = 8
 """Images of so many blocks are mixed with each other; so many are kept at hand."""
 
 _ORDER_STREAM, _SAMPLE_STREAM = 0, 1
+_COUNTERS = [np.array([0, 0, 0, stream], np.uint64) for stream in (_ORDER_STREAM, _SAMPLE_STREAM)]
 
 
 def sample_order(
@@ -41,9 +42,19 @@ def sample_random(seed: int, sample: int) -> np.random.Generator:
     return _random(seed, sample, _SAMPLE_STREAM)
 
 
+class _Key(np.random.bit_generator.ISeedSequence):
+    """A key for Philox. Given as ``Philox(key=...)``, NumPy would first ask the system for entropy."""
+
+    def __init__(self, *words: int) -> None:
+        self._words = np.array(words, np.uint64)
+
+    def generate_state(self, n_words: int, dtype: object = np.uint32) -> np.ndarray:
+        return self._words
+
+
 def _random(seed: int, number: int, stream: int) -> np.random.Generator:
-    key = np.array([seed % 2**64, number], np.uint64)
-    return np.random.Generator(np.random.Philox(counter=[0, 0, 0, stream], key=key))
+    key = _Key(seed % 2**64, number)
+    return np.random.Generator(np.random.Philox(key, counter=_COUNTERS[stream]))  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=2)
