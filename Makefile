@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 PEERS := .venv-peers
+BENCH := .venv-bench
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check format peers clean
+.PHONY: install demo test check format peers bench-input clean
 
 install: $(VENV)/.installed
 
@@ -37,5 +38,19 @@ $(PEERS)/.installed: pyproject.toml constraints-peers.txt
 	$(PEERS)/bin/python -m pip install --quiet --constraint constraints-peers.txt --editable ".[peers]"
 	touch $@
 
+# Photos are needed: make bench-input DATA=folder ARGS="--prepare --randaugment"
+bench-input: $(BENCH)/.installed
+	@test -n "$(DATA)" || { echo "name a folder of photos: make bench-input DATA=folder" >&2; exit 2; }
+	$(BENCH)/bin/effnet bench input "$(DATA)" $(ARGS)
+
+# FFCV is compiled, which needs the headers of OpenCV 4 and libjpeg-turbo; without them it is left out. What it
+# says to require would replace other packages.
+$(BENCH)/.installed: pyproject.toml constraints-peers.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --constraint constraints-peers.txt --editable ".[bench]"
+	if pkg-config --exists opencv4 libturbojpeg; then \
+		$(BENCH)/bin/python -m pip install --quiet --constraint constraints-peers.txt --no-deps ffcv; fi
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(PEERS)
+	rm -rf $(VENV) $(PEERS) $(BENCH)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from effnet.arch import load_spec
 from effnet.config import Config
+from effnet.data.copies import CopySettings, sides_for
 from effnet.data.images import LabelledImages
+from effnet.data.prepare import PreparedStore, prepare_store
 from effnet.data.sources import open_data, open_labelled
+from effnet.data.threads import thread_count
 from effnet.errors import UserError
 from effnet.evaluation.evaluator import evaluate_model
 from effnet.evaluation.metrics import Scores
 from effnet.evaluation.predictor import Predictor
 from effnet.recipes import config_from_toml, config_to_toml, resolve_config
 from effnet.training.display import open_display
-from effnet.training.experiment import Experiment, choose_device, prepare_experiment
+from effnet.training.experiment import Experiment, choose_device, prepare_experiment, sizes_needed
 from effnet.training.journal import Run, create_run, default_run_path, open_run
 from effnet.training.loop import RunResult
 from effnet.training.loop import train as run_training
 from effnet.training.split import check_split, write_split
+from effnet.training.tune import Tuning
+from effnet.training.tune import tune as measure_tuning
+from effnet.training.waiting import wait_advice
 from effnet.weights import LoadedWeights, is_timm_folder, load_weights
 
 
@@ -108,6 +114,19 @@ def _check_out(path: Path, source: Path) -> None:
         )
 
 
+def tune_run(config: Config, *, report: Callable[[str], None] | None = None) -> Tuning:
+    """Measure which loader settings are fastest for a run on this machine, as ``effnet tune`` does.
+
+    Args:
+        config: Of the run, see `configure`.
+        report: Told what is measured next.
+
+    Raises:
+        UserError: Something in the configuration cannot be had.
+    """
+    return measure_tuning(prepare_experiment(config), report or (lambda text: None))
+
+
 def resume_run(path: Path, *, quiet: bool = False) -> RunResult:
     """Continue a run at the exact step of its last checkpoint.
 
@@ -133,6 +152,47 @@ def run_config(run: Run) -> Config:
     except UnicodeDecodeError as error:
         raise UserError(f"{run.config_path} is damaged: {error}") from None
     return config_from_toml(text, str(run.config_path))
+
+
+def prepare(
+    data: str | Path,
+    out: str | Path,
+    settings: CopySettings,
+    *,
+    workers: int = 0,
+    max_bad_fraction: float = 0.05,
+    report: Callable[[int, int], None] | None = None,
+) -> PreparedStore:
+    """Write copies of images in the sizes that training will read, as ``effnet data prepare`` does.
+
+    Args:
+        data: As ``data.source``.
+        out: Folder of the store; one that was begun is continued.
+        settings: Copies to make; see `sides_to_prepare`.
+        workers: Threads; 0: one for each processor.
+        max_bad_fraction: Stop when more than this share of the images cannot be read.
+        report: Told how many images are read, and of how many.
+
+    Raises:
+        UserError: Something that was given cannot be used.
+    """
+    return prepare_store(
+        str(data),
+        Path(out),
+        settings,
+        workers=workers,
+        max_bad_fraction=max_bad_fraction,
+        report=report,
+    )
+
+
+def sides_to_prepare(config: Config) -> tuple[int, ...]:
+    """Return the short sides, in pixels, of the copies that serve all stages of a run and its evaluation.
+
+    Raises:
+        UserError: There is no such network or file.
+    """
+    return sides_for(*sizes_needed(config))
 
 
 def load(source: str | Path, *, model: str | None = None, device: str = "auto") -> Predictor:
@@ -224,5 +284,8 @@ def _run_validation(path: Path) -> LabelledImages:
 
 
 def _train(experiment: Experiment, run: Run, *, quiet: bool, resume: bool) -> RunResult:
-    with open_display(experiment.schedule, quiet=quiet) as display:
+    advice = wait_advice(
+        experiment.config, is_gpu=experiment.device.type == "cuda", processors=thread_count(0)
+    )
+    with open_display(experiment.schedule, quiet=quiet, advice=advice) as display:
         return run_training(experiment, run, display, resume=resume)

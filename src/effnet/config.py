@@ -63,6 +63,9 @@ class DataConfig:
     split_seed: Seed = 0
     workers: NonNegativeInt = 0
     """Threads that prepare images; 0: one for each processor."""
+    resident: bool = False
+    """Keep all training images on the device as pixels, and cut, mirror and RandAugment them there: for sets
+    that are small and whose images have one size, such as CIFAR. What is drawn does not depend on it."""
     crop_area: tuple[float, float] = (0.05, 1.0)
     """Smallest and largest area of a training crop, as a share of the image."""
     crop_aspect: tuple[Positive, Positive] = (0.75, 4 / 3)
@@ -74,13 +77,13 @@ class DataConfig:
     antialias: bool = False
     """Whether the filter of training crops widens when it shrinks; the releases do not."""
     max_enlargement: Annotated[float, Field(ge=1.0)] = 2.0
-    """Of a prepared store, a training crop is cut from the smallest copy in which it needs to be enlarged by
-    no more than this factor."""
+    """Of a prepared store, a training crop is cut from the smallest copy that is not smaller than the stage's
+    images and in which the crop needs to be enlarged by no more than this factor."""
     damaged: Literal["skip", "repair"] = "skip"
-    """``repair``: of an image file that breaks off, use what there is, with grey for the rest; else it is
-    replaced by another image. Both are reported."""
+    """``repair``: of a JPEG or PNG file that breaks off, train on what there is, with grey for the rest; else
+    it is replaced by another image. Both are reported, and evaluation leaves such files out."""
     max_bad_fraction: NonNegative = 0.05
-    """Stop when more than this share of the images cannot be read."""
+    """Stop when more than this share of the images cannot be read, or had to be repaired."""
 
     def __post_init__(self) -> None:
         low, high = self.crop_area
@@ -98,6 +101,10 @@ class AugmentConfig:
     """RandAugment operations an image; 0 switches it off."""
     policy: Literal["release", "paper", "relative"] = "release"
     """RandAugment's operations and arithmetic, see `effnet.data.randaugment`."""
+    place: Literal["worker", "device"] = "worker"
+    """Where images are mirrored and RandAugment is applied: one by one in the threads that decode them, or
+    a batch at a time where the network is. What is drawn does not depend on it; ``effnet tune`` measures
+    which is faster."""
     cutmix_label: Literal["area", "batch_mean"] = "area"
     """Weight of CutMix's labels: each image's own pasted area, or the batch's mean (as released)."""
 

@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this", and the help it gives."""
+"""The one exception that means "the user can mend this", the help it gives, and the loss of a connection."""
 
 from __future__ import annotations
 
@@ -37,6 +37,13 @@ class UserError(ValueError):
     """A mistake in what the user gave: the message says what was given, what is allowed, what to do.
 
     The command line prints the message alone and exits with code 2.
+    """
+
+
+class UnreachableError(Exception):
+    """Data on another machine cannot be had any more: no mistake of the user, and no image's fault.
+
+    The command line prints the message alone and exits with code 1; a run can be continued.
     """
 
 

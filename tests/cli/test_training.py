@@ -60,8 +60,9 @@ def test_a_run_prints_one_json_document_and_nothing_else(effnet, recipe, tmp_pat
     document = json.loads(answer.out)
     assert answer.code == 0
     assert document.keys() == {
-        "run", "steps", "val_top1", "best_val_top1", "best_step", "train_seconds", "bad_images"
+        "run", "steps", "val_top1", "best_val_top1", "best_step", "train_seconds", "data_wait", "bad_images"
     }  # fmt: skip
+    assert 0 < document["data_wait"] < 1
     assert (document["run"], document["steps"]) == (str(tmp_path / "run"), 7)
     assert 0 <= document["val_top1"] <= document["best_val_top1"] <= 1
     assert "stage 2/2" in answer.err
@@ -70,7 +71,11 @@ def test_a_run_prints_one_json_document_and_nothing_else(effnet, recipe, tmp_pat
 def test_a_quiet_run_says_its_result_alone(effnet, recipe, tmp_path):
     answer = effnet("train", "--recipe", recipe, "--out", tmp_path / "run", "--quiet")
     assert answer.err == ""
-    assert re.match(r"validation top-1 \d+\.\d\d%, best \d+\.\d\d% at step \d; 7 steps in ", answer.out)
+    assert re.match(
+        r"validation top-1 \d+\.\d\d%, best \d+\.\d\d% at step \d; 7 steps in \d+\.\d s, "
+        r"\d+% of the steps' time waiting for images\n",
+        answer.out,
+    )
     assert answer.out.endswith(f"run: {tmp_path / 'run'}\n")
 
 

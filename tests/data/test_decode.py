@@ -1,5 +1,7 @@
 import io
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 
@@ -7,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from effnet.data import decode
-from effnet.data.decode import decode_image
-from effnet.data.pillow import BadImageError
+from effnet.data import pillow
+from effnet.data.crops import Crop
+from effnet.data.decode import decode_image, open_image
+from effnet.data.jpeg import MAX_SCANS
+from effnet.data.pillow import BadImageError, TruncatedImageError
 
 
 def _pillow(encoded):
@@ -104,7 +108,7 @@ def test_one_pixel_is_an_image(encode):
         assert decode_image(encode(np.full((1, 1, 3), 128, np.uint8), kind)).tolist() == [[[128] * 3]]
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "AVIF", "BMP", "PPM"])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
 def test_truncated_file_is_an_error(picture, encode, kind, share):
     encoded = encode(picture(60, 80), kind)
@@ -112,10 +116,91 @@ def test_truncated_file_is_an_error(picture, encode, kind, share):
         decode_image(encoded[: int(share * len(encoded))])
 
 
-def test_jpeg_with_missing_data_before_its_end_marker_is_an_error(picture, encode):
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9"])
+def test_jpeg_with_missing_data_is_an_error_whatever_the_crop(picture, encode, mode, options, end):
+    encoded = encode(Image.fromarray(picture(60, 80)).convert(mode), "JPEG", **options)
+    part = encoded[: encoded.index(b"\xff\xda") + 60] + end
+
+    def view(size, antialias):
+        return open_image(part).decode(Crop(2, 3, 30, 20), size, antialias=antialias)
+
+    for size in (1, 4, 12, 80):
+        for antialias in (False, True):
+            with pytest.raises(TruncatedImageError, match=r"^the JPEG data is truncated$"):
+                view(size, antialias)
+
+
+def _changed(encoded, marker, offset, *values):
+    """Overwrite bytes behind a marker."""
+    place = encoded.index(bytes((0xFF, marker))) + offset
+    return encoded[:place] + bytes(values) + encoded[place + len(values) :]
+
+
+def _jpegs_of_odd_form(encoded):
+    scan = encoded.index(b"\xff\xda")
+    return {
+        "bytes before the end": encoded[:-2] + bytes(30) + encoded[-2:],
+        "wrong end of spectrum": _changed(encoded, 0xDA, 11, 1),
+        "unknown version": _changed(encoded, 0xE0, 9, 9),
+        "without Huffman tables": encoded[: encoded.index(b"\xff\xc4")] + encoded[scan:],
+        "bytes between segments": encoded[:scan] + b"\0\1\2" + encoded[scan:],
+    }
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["bytes before the end", "wrong end of spectrum", "unknown version", "without Huffman tables",
+     "bytes between segments"],
+)  # fmt: skip
+def test_jpeg_of_odd_form_is_read_but_not_if_it_is_truncated(picture, encode, form):
     encoded = encode(picture(60, 80), "JPEG")
-    with pytest.raises(BadImageError, match="the JPEG data is truncated"):
-        decode_image(encoded[: len(encoded) // 2] + b"\xff\xd9")
+    odd = _jpegs_of_odd_form(encoded)[form]
+    assert np.array_equal(decode_image(odd), decode_image(encoded))
+    with pytest.raises(TruncatedImageError, match=r"^the JPEG data is truncated$"):
+        decode_image(odd[: len(odd) // 2])
+
+
+def _restarts(picture, encode):
+    encoded = encode(picture(60, 80), "JPEG", restart_marker_rows=1)
+    return encoded, encoded.index(b"\xff\xd1")
+
+
+def test_jpeg_that_lost_a_restart_marker_is_an_error(picture, encode):
+    encoded, place = _restarts(picture, encode)
+    with pytest.raises(BadImageError, match=r"JPEG file is damaged: .*(extraneous bytes|instead of RST)"):
+        decode_image(encoded[:place] + encoded[place + 2 :])
+
+
+def test_jpeg_with_bytes_that_belong_nowhere_is_an_error(picture, encode):
+    encoded, place = _restarts(picture, encode)
+    with pytest.raises(BadImageError, match="JPEG file is damaged: 20 extraneous bytes before marker 0xd1"):
+        decode_image(encoded[:place] + bytes(20) + encoded[place:])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ((0xC0, 4, 12), "the JPEG file cannot be decoded: Unsupported JPEG data precision 12"),
+        ((0xC0, 1, 0xC3), "the JPEG file cannot be decoded: Unsupported color conversion request"),
+        ((0xC0, 12, 7), "the JPEG file cannot be decoded: Quantization table 0x07 was not defined"),
+        ((0xC0, 9, 2), "the JPEG file is damaged"),
+    ],
+    ids=["12 bits", "lossless", "lacks a table", "two colors"],
+)
+def test_jpeg_of_a_kind_that_is_not_read_says_so(picture, encode, change, reason):
+    with pytest.raises(BadImageError) as caught:
+        decode_image(_changed(encode(picture(20, 30), "JPEG"), *change))
+    assert caught.value.reason.startswith(reason)
+
+
+def test_progressive_jpeg_of_endless_scans_is_refused_unread(picture, encode):
+    encoded = encode(picture(20, 30), "JPEG", progressive=True)
+    scan = encoded.rindex(b"\xff\xda")
+    endless = encoded[:scan] + encoded[scan:-2] * MAX_SCANS + encoded[-2:]
+    with pytest.raises(BadImageError, match=r"a progressive JPEG file of 1\d\d scans; at most 100 are read"):
+        decode_image(endless)
 
 
 def test_bytes_after_a_jpeg_do_no_harm(picture, encode):
@@ -144,14 +229,22 @@ def test_floating_point_pixels_are_refused(encode):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_too_many_pixels_are_refused_by_both_decoders(picture, encode, monkeypatch, kind):
-    monkeypatch.setattr(decode, "MAX_PIXELS", 599)
+    monkeypatch.setattr(pillow, "MAX_PIXELS", 599)
     with pytest.raises(BadImageError, match="30 x 20 pixels; at most 599 are read"):
         decode_image(encode(picture(20, 30), kind))
 
 
-@pytest.mark.parametrize("side", [10_000, 60_000])
-def test_decompression_bomb_is_refused_by_its_header(side):
+@pytest.mark.filterwarnings("ignore:::PIL")
+@pytest.mark.parametrize(
+    ("side", "reason"), [(10_000, "10000 x 10000 pixels; at most"), (60_000, "far more pixels than")]
+)
+def test_decompression_bomb_is_refused_by_its_header(side, reason):
     header = struct.pack(">4sIIBBBBB", b"IHDR", side, side, 8, 2, 0, 0, 0)
     encoded = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-    with pytest.raises(BadImageError, match="exceeds limit"):
+    with pytest.raises(BadImageError, match=reason):
         decode_image(encoded + struct.pack(">I4s", 99, b"IDAT"))
+
+
+def test_decoding_needs_no_torch():
+    imports = "import sys, effnet.data.decode, effnet.data.repair, effnet.data.reading"
+    subprocess.run([sys.executable, "-c", f"{imports}; assert 'torch' not in sys.modules"], check=True)

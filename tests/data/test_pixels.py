@@ -7,7 +7,8 @@ from PIL import Image, ImageChops, ImageEnhance, ImageOps
 
 from effnet.data import pixels
 
-FACTORS = [0.0, 0.1, 0.37, 0.55, 1.0, 1.45, 1.9, 2.8, 3.7]
+# Above 4, and at 1.3 and 2.35, OpenCV would not round as Pillow does.
+FACTORS = [0.0, 0.1, 0.37, 0.55, 1.0, 1.3, 1.45, 1.9, 2.35, 2.8, 3.7, 5.5, 41.0]
 ENHANCERS = {
     pixels.color: ImageEnhance.Color,
     pixels.contrast: ImageEnhance.Contrast,

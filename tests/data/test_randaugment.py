@@ -64,7 +64,7 @@ def test_operations_of_the_release_that_do_nothing_do_nothing(picture, name, mag
     image = picture(40, 40)
     operation = POLICIES["release"][name]
     argument = operation.argument(magnitude / 10, 1, 40)
-    assert np.array_equal(operation.apply(image, argument, np.random.default_rng(0)), image) is idle
+    assert np.array_equal(operation.apply(image, argument, (0, 0)), image) is idle
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -120,7 +120,7 @@ def test_every_operation_works_at_any_magnitude_and_size(picture, policy, magnit
     for operation in POLICIES[policy].values():
         for sign in (-1, 1):
             argument = operation.argument(magnitude / 10, sign, size)
-            result = operation.apply(image, argument, np.random.default_rng(0))
+            result = operation.apply(image, argument, (0, 0))
             assert (result.shape, result.dtype) == (image.shape, np.uint8)
     assert np.array_equal(image, original)
 
@@ -128,14 +128,14 @@ def test_every_operation_works_at_any_magnitude_and_size(picture, policy, magnit
 def test_translation_moves_whole_pixels_and_fills_with_grey(picture):
     image = picture(30, 30)
     operation = POLICIES["release"]["TranslateX"]
-    moved = operation.apply(image, 10.0, np.random.default_rng(0))
+    moved = operation.apply(image, 10.0, (0, 0))
     assert np.array_equal(moved[:, :20], image[:, 10:])
     assert (moved[:, 20:] == 128).all()
 
 
 def test_rotation_is_about_the_centre(picture):
     image = picture(31, 31)
-    turned = POLICIES["release"]["Rotate"].apply(image, 90.0, np.random.default_rng(0))
+    turned = POLICIES["release"]["Rotate"].apply(image, 90.0, (0, 0))
     assert np.array_equal(turned, np.rot90(image))
 
 
@@ -149,7 +149,7 @@ def test_operations_are_drawn_uniformly_with_replacement(picture, monkeypatch):
         def argument(self, level, sign, size):
             return sign
 
-        def apply(self, image, argument, rng):
+        def apply(self, image, argument, place):
             drawn.append((self.name, argument))
             return image
 

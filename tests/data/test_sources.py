@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -8,12 +9,19 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from effnet.data import parquet
 from effnet.data.decode import decode_image
+from effnet.data.folders import image_files
 from effnet.data.images import LabelledImages
-from effnet.data.sources import open_data, stratified_split
+from effnet.data.parquet import read_parquet
+from effnet.data.sources import absolute_source, open_data, open_labelled
+from effnet.data.splits import split_files, stratified_split
 from effnet.errors import UserError
 
-FORMS = "a folder of class folders, a folder of parquet files, or 'digits'"
+FORMS = (
+    "a folder of class folders, of parquet files or of tars, a prepared store or the address of one, "
+    "'hf:NAME', or 'digits'"
+)
 
 
 def _open(source, **options):
@@ -61,6 +69,12 @@ def test_split_does_not_depend_on_the_order_of_the_files(order, seed):
     assert held(order) == held(range(30))
 
 
+def test_split_stays_what_it_was_when_runs_began_with_it():
+    labels = np.arange(30) % 3
+    held_out = stratified_split(_images(labels), val_fraction=0.2, seed=7)
+    assert np.flatnonzero(held_out).tolist() == [1, 3, 8, 9, 13, 20]
+
+
 def test_seed_changes_the_split():
     images = _images([0, 1] * 50)
     first, second = (stratified_split(images, val_fraction=0.3, seed=seed) for seed in (0, 1))
@@ -71,6 +85,20 @@ def test_split_does_not_depend_on_where_the_folder_lies(class_folders, tmp_path)
     first = _open(class_folders({"cat": 9, "dog": 9}))
     (tmp_path / "pets").rename(tmp_path / "moved")
     assert list(_open(tmp_path / "moved").val.names) == list(first.val.names)
+
+
+def test_files_are_split_by_a_word_of_their_names(tmp_path):
+    def split(*names):
+        parts = split_files("here", [tmp_path / name for name in names])
+        return [[path.name for path in part] for part in parts]
+
+    assert split("train-0.tar", "test-0.tar", "val-1.tar") == [["train-0.tar"], ["val-1.tar"]]
+    assert split("set_validation.0.tar", "set_train.0.tar") == [["set_train.0.tar"], ["set_validation.0.tar"]]
+    assert split("training.tar", "tests.tar") == [["training.tar", "tests.tar"], []]
+    with pytest.raises(
+        UserError, match=r"'here' has parquet files to validate on \(test-0.parquet\) but none"
+    ):
+        split("test-0.parquet", "more.parquet")
 
 
 def test_class_with_a_single_image_cannot_be_split(class_folders):
@@ -159,6 +187,53 @@ def test_only_visible_image_files_count(class_folders):
     assert "dog/deeper/B.JPEG" in (*data.train.names, *data.val.names)
 
 
+def test_classes_follow_the_order_of_folders_and_files(class_folders):
+    source = class_folders({"b": 2, "a": 11})
+    (source / "a" / "a").mkdir()
+    (source / "a" / "a" / "0.jpg").write_bytes(b"")
+    images = open_labelled(str(source))
+    assert list(images.names) == sorted(images.names, key=lambda name: name.split("/"))
+    assert images.names[0] == "a/a/0.jpg"
+    assert images.labels.tolist() == [0] * 12 + [1] * 2
+
+
+def test_folder_called_like_an_image_counts_as_one(class_folders):
+    source = class_folders({"cat": 1, "dog": 1})
+    (source / "cat" / "folder.jpg").mkdir()
+    images = open_labelled(str(source))
+    assert list(images.names) == ["cat/cat_00.jpg", "cat/folder.jpg", "dog/dog_00.jpg"]
+    with pytest.raises(OSError, match="is a folder"):
+        images.read(1)
+
+
+def test_empty_validation_folder_is_refused(class_folders):
+    source = class_folders({"cat": 2, "dog": 2}, under="train")
+    (source / "val").mkdir()
+    with pytest.raises(
+        UserError, match="pets/val' has no class folders; put the images of each class into one"
+    ):
+        _open(source)
+
+
+def test_image_files_are_listed_in_order(class_folders):
+    source = class_folders({"dog": 1, "cat": 2})
+    listed = image_files([source / "dog" / "dog_00.jpg", source])
+    assert [path.relative_to(source).as_posix() for path in listed] == [
+        "dog/dog_00.jpg",
+        "cat/cat_00.jpg",
+        "cat/cat_01.jpg",
+        "dog/dog_00.jpg",
+    ]
+
+
+def test_names_hold_in_any_folder(class_folders, monkeypatch):
+    source = class_folders({"cat": 1, "dog": 1})
+    monkeypatch.chdir(source.parent)
+    assert absolute_source("pets") == str(source)
+    assert absolute_source("pets/train-{0..9}.tar") == str(source / "train-{0..9}.tar")
+    assert absolute_source("digits") == "digits"
+
+
 def test_missing_path_is_named(tmp_path):
     with pytest.raises(UserError) as caught:
         _open(tmp_path / "nowhere")
@@ -187,7 +262,7 @@ def test_folder_without_class_folders_is_refused(tmp_path):
 
 def test_class_folder_without_images_is_refused(class_folders):
     source = class_folders({"cat": 2, "dog": 2, "empty": 0})
-    with pytest.raises(UserError, match=r"class folder '.*/empty' has no image; allowed: .bmp, .gif"):
+    with pytest.raises(UserError, match=r"class folder '.*/empty' has no image; allowed: .avif, .bmp, .gif"):
         _open(source)
 
 
@@ -258,6 +333,73 @@ def test_parquet_labels_may_be_names(tmp_path, files):
     assert data.class_names == ("a", "b")
     assert data.train.labels.tolist() == [1, 0, 1, 0]
     assert data.val.labels.tolist() == [0, 1]
+
+
+def _write_row_groups(folder, files):
+    """Three files of row groups of 2, 2, 1 images."""
+    for number in range(3):
+        labels = [index % 2 for index in range(5)]
+        encoded = [files[(number + index) % len(files)] + bytes([number, index]) for index in range(5)]
+        _write_parquet(folder / f"train-{number}.parquet", encoded, labels, names=["a", "b"])
+    return sorted(folder.glob("*.parquet"))
+
+
+@pytest.mark.parametrize("as_struct", [True, False])
+def test_large_parquet_files_are_read_by_row_groups_with_the_same_result(tmp_path, files, as_struct):
+    paths = _write_row_groups(tmp_path, files)
+    _write_parquet(paths[1], files[:5], [0, 1, 1, 1, 0], names=["a", "b"], as_struct=as_struct)
+    held, on_demand = read_parquet(paths[1:2] * 3), read_parquet(paths[1:2] * 3, most_bytes=0)
+    assert (held.blocks, on_demand.blocks) == ((), (2, 2, 1) * 3)
+    assert on_demand.labels.to_pylist() == held.labels.to_pylist()
+    assert list(on_demand.names) == list(held.names)
+    order = np.random.default_rng(0).permutation(15).tolist()
+    assert [on_demand.read(row) for row in order] == [held.read(row) for row in order]
+    assert on_demand.read(6) == files[1]
+
+
+def test_row_groups_are_the_blocks_of_a_split_data_set(tmp_path, files, monkeypatch):
+    _write_row_groups(tmp_path, files)
+    held = _open(tmp_path)
+    read = parquet.read_parquet
+    monkeypatch.setattr("effnet.data.sources.read_parquet", lambda files: read(files, most_bytes=0))
+    data = _open(tmp_path)
+    assert list(data.train.names) == list(held.train.names)
+    assert sum(data.train.blocks) == len(data.train)
+    assert len(data.train.blocks) > 3
+    for index in range(len(data.train)):
+        assert data.train.read(index) == held.train.read(index)
+
+
+def test_row_group_is_read_once_for_all_threads(tmp_path, files, monkeypatch):
+    paths = _write_row_groups(tmp_path, files)
+    opened = []
+
+    class Opened(pq.ParquetFile):
+        def read_row_group(self, group, **options):
+            opened.append(group)
+            return super().read_row_group(group, **options)
+
+    rows = read_parquet(paths, most_bytes=0)
+    monkeypatch.setattr(parquet.pq, "ParquetFile", Opened)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(rows.read, [0, 1] * 40))
+    assert opened == [0]
+    monkeypatch.setattr(parquet, "ROW_GROUPS_KEPT", 2)
+    opened.clear()
+    few = read_parquet(paths, most_bytes=0)
+    for row in (0, 2, 1, 3, 4, 0):
+        few.read(row)
+    assert opened == [0, 1, 2, 0]
+
+
+def test_parquet_file_that_shrinks_makes_bad_images(tmp_path, files):
+    paths = _write_row_groups(tmp_path, files)
+    rows = read_parquet(paths, most_bytes=0)
+    content = paths[1].read_bytes()
+    paths[1].write_bytes(content[:4])
+    with pytest.raises(OSError, match=r"row group 0 of train-1.parquet cannot be read"):
+        rows.read(5)
+    assert rows.read(0)
 
 
 def test_parquet_row_without_an_image_reads_as_an_empty_file(tmp_path, files):

@@ -2,54 +2,16 @@
 
 import importlib
 import os
-import sys
 
 import pytest
 import torch
 
 from effnet.arch.spec import NetworkSpec
+from effnet.bench.peers import declare_torchvision_operators
 from effnet.nn import EfficientNet
 from effnet.weights.names import state_shapes
 
-# Operators of torchvision's compiled part, which its Python part names while it is imported.
-TORCHVISION_OPERATORS = [
-    "nms",
-    "qnms",
-    "roi_align",
-    "_roi_align_backward",
-    "ps_roi_align",
-    "_ps_roi_align_backward",
-    "roi_pool",
-    "_roi_pool_backward",
-    "ps_roi_pool",
-    "_ps_roi_pool_backward",
-    "qroi_align",
-    "deform_conv2d",
-    "_deform_conv2d_backward",
-]
-
-
-def _declare_torchvision_operators() -> torch.library.Library | None:
-    """Let torchvision be imported beside a build of torch that its compiled part was not made for.
-
-    torchvision's wheel needs CUDA libraries; without them its operators do not exist, and naming them
-    fails. None of them has a part in classification.
-    """
-    try:
-        import torchvision  # noqa: F401
-    except ImportError:
-        return None
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        library = torch.library.Library("torchvision", "DEF")
-        for operator in TORCHVISION_OPERATORS:
-            library.define(f"{operator}(Tensor placeholder) -> Tensor")
-        return library
-    return None
-
-
-DECLARED = _declare_torchvision_operators()  # the declarations last as long as this object does
+declare_torchvision_operators()
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 

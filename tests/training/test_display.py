@@ -80,10 +80,25 @@ def test_panel_is_complete_before_the_first_report(schedule):
     assert "step 0/120, time left unknown" in text
 
 
-def test_long_waits_for_images_bring_a_hint(schedule):
-    display = Display(schedule, Console(file=io.StringIO()))
-    display.step(report(1, data_wait=0.11))
-    assert "Waits for images 11% of the time: raise data.workers" in shown(display)
+def test_long_waits_for_images_bring_advice_while_they_last(schedule):
+    lines = Console(file=io.StringIO())
+    display = Display(schedule, lines, advice="read faster")
+    for step in range(5):
+        display.step(report(step, data_wait=0.11))
+    assert "waits for images 11% of the time: read faster" in shown(display)
+    display.step(report(6, data_wait=0.1))
+    assert "read faster" not in shown(display)
+    assert lines.file.getvalue() == ""
+
+
+def test_without_a_panel_the_advice_is_one_line_once_waits_have_lasted(schedule, capsys):
+    with open_display(schedule, quiet=False, advice="read faster") as display:
+        for step, wait in enumerate([0.9, 0.5, 0.1, 0.2, 0.3]):
+            display.step(report(step, data_wait=wait))
+        assert capsys.readouterr().err == ""
+        for step in range(5, 15):
+            display.step(report(step, data_wait=0.4))
+    assert capsys.readouterr().err == "waits for images 40% of the time: read faster\n"
 
 
 def test_best_accuracy_survives_a_worse_one(schedule):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,13 +37,13 @@ from effnet.config import (
     ProgressiveConfig,
     TrainConfig,
 )
-from effnet.data.loader import eval_batches, prepare_images
+from effnet.data.loader import eval_batches, prepare_images, train_batches
 from effnet.errors import UserError
 from effnet.evaluation.evaluator import evaluate_model
 from effnet.nn import build_model
 from effnet.recipes import config_to_toml
-from effnet.schedule.progressive import StageSettings
-from effnet.training import loop
+from effnet.schedule.progressive import StageSchedule, StageSettings
+from effnet.training import loop, waiting
 from effnet.training import step as step_module
 from effnet.training.checkpoint import save_checkpoint
 from effnet.training.experiment import prepare_experiment
@@ -56,7 +57,7 @@ from effnet.training.loop import (
 from effnet.weights import load_weights, save_weights
 
 COLORS = {"blue": (20, 40, 220), "green": (30, 210, 40), "red": (220, 30, 30)}
-TIMES = {"seconds", "images_per_second", "data_wait"}
+TIMES = {"seconds", "step_seconds", "wait_seconds", "images_per_second", "data_wait"}
 NETWORK = NetworkSpec(
     name="tiny",
     stages=(
@@ -361,6 +362,72 @@ def test_class_accuracy_is_what_each_class_gets_alone(whole, config):
     assert scores.top1 == pytest.approx(np.mean([x for answers in right.values() for x in answers]))
 
 
+# Where images are augmented
+
+
+def test_a_step_trains_on_the_same_views_wherever_they_are_made(config):
+    pixels = []
+    for place in ("worker", "device"):
+        experiment = prepare_experiment(replace(config, augment=AugmentConfig(operations=3, place=place)))
+        settings = replace(experiment.schedule.stages[0], randaugment_magnitude=9.0, start_step=0, end_step=2)
+        schedule = StageSchedule((settings,), 24, 7)
+        batches = train_batches(
+            experiment.data.train, schedule, config.data, experiment.config.augment, seed=1
+        )
+        state = step_module.initial_state(experiment)
+        step_module.set_phase(state.model, experiment.config, settings, is_head_only=False)
+        state.model.register_forward_pre_hook(lambda _, inputs: pixels.append(inputs[0].clone()))
+        for batch in batches:
+            step_module.train_step(state, batch, experiment)
+    for ours, theirs in zip(pixels[:2], pixels[2:], strict=True):
+        # A rotation may look up a neighbour, see test_device_augment.py.
+        assert (ours != theirs).float().mean() < 0.01
+        assert ours.std() > 0
+
+
+def test_resume_equals_uninterrupted_where_the_device_augments(config, tmp_path, monkeypatch):
+    device = replace(
+        config,
+        augment=AugmentConfig(operations=2, policy="relative", place="device"),
+        train=replace(config.train, epochs=6.0),
+    )
+    start_run(device, tmp_path / "whole", quiet=True)
+    with stopped_in(monkeypatch, 8), pytest.raises(InterruptedRunError):
+        start_run(device, tmp_path / "run", quiet=True)
+    resume_run(tmp_path / "run", quiet=True)
+    assert_same_end(tmp_path / "run", tmp_path / "whole")
+
+
+# Waiting for images
+
+
+def test_the_result_tells_the_share_of_waiting_over_all_sessions(config, tmp_path, monkeypatch):
+    now = 0.0
+
+    def later(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def slow_batches(*arguments: Any, **options: Any) -> Iterator[Any]:
+        for batch in real_batches(*arguments, **options):
+            later(3.0)
+            yield batch
+
+    real_batches = loop.run_batches
+    monkeypatch.setattr(loop, "run_batches", slow_batches)
+    for module in (loop, waiting):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    before_each_step(monkeypatch, lambda state, batch: later(1.0))
+    monkeypatch.setattr(loop, "_evaluate", lambda *_: later(100.0))
+    short = replace(config, train=replace(config.train, epochs=6.0))
+    with stopped_in(monkeypatch, 3), pytest.raises(InterruptedRunError):
+        start_run(short, tmp_path / "run", quiet=True)
+    result = resume_run(tmp_path / "run", quiet=True)
+    assert result.data_wait == 0.75
+    windows = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if "data_wait" in r]
+    assert {record["data_wait"] for record in windows} == {0.75}
+
+
 # Interruption and resumption
 
 
@@ -378,7 +445,8 @@ def test_resume_equals_uninterrupted(steps, whole, config, tmp_path, monkeypatch
     result = resume_run(run, quiet=True)
     assert_same_end(run, whole.path)
     assert evaluations(run) == evaluations(whole.path)
-    assert replace(result, run="", train_seconds=0) == replace(whole.result, run="", train_seconds=0)
+    same = {"run": "", "train_seconds": 0.0, "data_wait": 0.0}
+    assert replace(result, **same) == replace(whole.result, **same)
 
 
 def test_an_interruption_leaves_no_trace_in_the_metrics(config, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import effnet
-from effnet.cli import inspect, training, using
+from effnet.cli import bench, data, inspect, look, training, tune, using
 from effnet.errors import UserError
 
 DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -45,10 +45,15 @@ def _root(
 app.command()(inspect.models)
 app.command()(inspect.recipes)
 app.command()(training.plan)
+app.command()(tune.tune)
 app.command()(training.train)
 app.command()(using.evaluate)
 app.command()(using.predict)
 app.command()(using.export)
+data.app.command()(look.check)
+data.app.command()(look.show)
+app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

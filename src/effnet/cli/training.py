@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from effnet.cli.output import duration, megabytes, print_json, print_table
-from effnet.errors import UserError
+from effnet.errors import UnreachableError, UserError
 
 if TYPE_CHECKING:
     from effnet.config import Config
@@ -24,7 +24,7 @@ class FailedCommandError(Exception):
     """Something outside the user's hands went wrong; the message says what."""
 
 
-EXPECTED_FAILURES = (InterruptedCommandError, FailedCommandError, OSError)
+EXPECTED_FAILURES = (InterruptedCommandError, FailedCommandError, UnreachableError, OSError)
 
 DataArgument = Annotated[
     str | None,
@@ -147,7 +147,8 @@ def _finish(
         return
     typer.echo(
         f"validation top-1 {result.val_top1:.2%}, best {result.best_val_top1:.2%} at step "
-        f"{result.best_step}; {result.steps} steps in {duration(result.train_seconds)}"
+        f"{result.best_step}; {result.steps} steps in {duration(result.train_seconds)}, "
+        f"{result.data_wait:.0%} of the steps' time waiting for images"
     )
     if result.bad_images:
         typer.echo(f"{result.bad_images} unreadable images were skipped, see {result.run}/bad-images.jsonl")

@@ -61,7 +61,7 @@ def predict(
 ) -> None:
     """Name the most probable classes of images; an unreadable one is reported, the others are answered."""
     from effnet.api import load
-    from effnet.data.sources import image_files
+    from effnet.data.folders import image_files
 
     paths = image_files(images)
     predictor = load(source, model=model, device=device)

@@ -1,8 +1,10 @@
 """From the bytes of an image file to RGB pixels: no more of them than a crop needs, and strictly.
 
-A damaged file is an error, never grey pixels. JPEG takes a fast path that does not hold the interpreter's
-lock; everything else, and every JPEG that is unusual, is read by `effnet.data.pillow`.
-Dimension key: H height, W width; both upright, as the EXIF orientation says.
+A damaged file is an error, never grey pixels; `effnet.data.repair` is for those who want them. JPEG takes a
+fast path that does not hold the interpreter's lock; everything else, and every JPEG that is unusual, is read
+by `effnet.data.pillow`.
+Dimension key: H height, W width, PH and PW those of a part or of a smaller copy; all upright, as the EXIF
+orientation says.
 """
 
 from __future__ import annotations
@@ -10,23 +12,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import cv2
 import numpy as np
-import simplejpeg
 from jaxtyping import UInt8
 
+from effnet.data.color import convert_pixels, srgb_transform
 from effnet.data.crops import Crop
 from effnet.data.images import Encoded, Pyramid
-from effnet.data.pillow import BadImageError, check_pixels, decode_with_pillow, is_srgb, jpeg_orientation
+from effnet.data.jpeg import JPEG_START, JpegHeader, decode_jpeg, has_end, read_header
+from effnet.data.orientation import is_mirrored, upright
+from effnet.data.pillow import BadImageError, decode_with_pillow
+from effnet.data.region import decode_region, saves_enough
 
-_JPEG_START = b"\xff\xd8"
-_FAST_COLORSPACES = {"YCbCr", "Gray", "RGB"}
-_HEADER_SEARCH_BYTES = 1 << 16
-_EXIF_START = b"Exif\0\0"
-_ICC_START = b"ICC_PROFILE\0"
 # libjpeg-turbo scales to these shares while it decodes at less cost than the whole; 3/4 costs more.
 _JPEG_SHRINKS = (8, 4, 2)
+# The view of a crop that is cut from a smaller copy of this many times the view's size differs from the
+# view of the whole by less than two levels of 255 on average, on every photo; by up to seven from a copy
+# that is just large enough. Measured with antialias, on views of 24 pixels and more.
+_LEAST_REDUCTION = 2.5
+
+_Part: TypeAlias = tuple[UInt8[np.ndarray, "PH PW 3"], Crop]
 
 cv2.setNumThreads(0)  # Each of our threads prepares images of its own.
 
@@ -37,20 +44,39 @@ class Picture:
 
     height: int
     width: int
-    decode: Callable[[Crop, int], tuple[UInt8[np.ndarray, "H W 3"], Crop]]
-    """``decode(crop, size)`` returns pixels that cover a crop which is to be resized to ``size`` x
-    ``size``, and where the crop lies in them: uint8, HWC, RGB, perhaps of a smaller copy of the image, not
-    always contiguous. Raises `BadImageError`."""
+    _decode: Callable[[Crop, int, bool], _Part]
+
+    def decode(self, crop: Crop, size: int, *, antialias: bool = True) -> _Part:
+        """Decode pixels that cover a crop.
+
+        Args:
+            crop: Inside the image.
+            size: The crop is to be resized to ``size`` x ``size`` pixels.
+            antialias: Whether by a filter that widens as it shrinks. Otherwise a JPEG file is decoded at
+                full size whatever the crop: without the filter, the resized crop of a smaller copy is
+                another picture.
+
+        Returns:
+            uint8, HWC, RGB, perhaps of a smaller copy of the image or of a part, not always contiguous; and
+            where the crop lies in them.
+
+        Raises:
+            BadImageError: The image is damaged.
+            OSError: A copy of it cannot be read.
+        """
+        return self._decode(crop, size, antialias)
 
 
-def open_image(encoded: Encoded, *, max_enlargement: float = 1.0) -> Picture:
+def open_image(encoded: Encoded, *, max_enlargement: float = 1.0, is_whole: bool = False) -> Picture:
     """Read the size of an image, and decode later what a crop needs.
 
     Args:
         encoded: A file of one of `effnet.data.pillow.FORMATS`, of which only the first frame counts; or
             pixels, which are used as they are; or a `Pyramid`.
-        max_enlargement: Of a `Pyramid`, the smallest copy is taken in which a crop needs to be enlarged
-            by no more than this factor.
+        max_enlargement: Of a `Pyramid`, the smallest copy is taken whose short side is not below the size
+            that is asked for, and in which the crop needs to be enlarged by no more than this factor.
+        is_whole: Whether all of this very file was decoded before without an error; then it is enough to
+            decode the part that is needed.
 
     Raises:
         BadImageError: The file is empty, damaged, no image, or has more than
@@ -63,7 +89,7 @@ def open_image(encoded: Encoded, *, max_enlargement: float = 1.0) -> Picture:
         return _decoded_picture(encoded)
     if not encoded:
         raise BadImageError("the file is empty")
-    picture = _jpeg_picture(encoded) if encoded.startswith(_JPEG_START) else None
+    picture = _jpeg_picture(encoded, is_whole) if encoded.startswith(JPEG_START) else None
     return picture or _decoded_picture(decode_with_pillow(encoded))
 
 
@@ -84,73 +110,89 @@ def decode_image(encoded: Encoded) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def _decoded_picture(pixels: UInt8[np.ndarray, "H W 3"]) -> Picture:
-    return Picture(pixels.shape[0], pixels.shape[1], lambda crop, _size: (pixels, crop))
+    return Picture(pixels.shape[0], pixels.shape[1], lambda crop, _size, _antialias: (pixels, crop))
 
 
 def _pyramid_picture(pyramid: Pyramid, max_enlargement: float) -> Picture:
     """Choose the copy by the crop."""
     short_side = min(pyramid.height, pyramid.width)
 
-    def decode(crop: Crop, size: int) -> tuple[UInt8[np.ndarray, "H W 3"], Crop]:
-        needed = size / max_enlargement * short_side / min(crop.width, crop.height)
+    def decode(crop: Crop, size: int, antialias: bool) -> _Part:
+        needed = size * max(short_side / min(crop.width, crop.height) / max_enlargement, 1)
         fitting = (place for place, side in enumerate(pyramid.short_sides) if side >= needed)
         copy = open_image(pyramid.read(next(fitting, len(pyramid.short_sides) - 1)))
         scaled = crop.scaled(copy.width / pyramid.width, copy.height / pyramid.height)
-        return copy.decode(scaled, size)
+        return copy.decode(scaled, size, antialias=antialias)
 
     return Picture(pyramid.height, pyramid.width, decode)
 
 
-def _jpeg_picture(encoded: bytes) -> Picture | None:
-    """Read the header of a JPEG file; None where Pillow has to look at it."""
-    try:
-        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(encoded)
-    except ValueError:
+def _jpeg_picture(encoded: bytes, is_whole: bool) -> Picture | None:
+    """Read the header of a JPEG file; None where Pillow has to decode it."""
+    header = read_header(encoded)
+    if header is None:
         return None
-    if colorspace not in _FAST_COLORSPACES or not _has_srgb(encoded):
+    is_cmyk = header.colorspace in ("CMYK", "YCCK")
+    if is_cmyk or (header.colorspace == "Gray" and header.profile):
+        decode_jpeg(encoded, header, shrink=_JPEG_SHRINKS[0], is_cmyk=is_cmyk)  # Pillow is less strict.
         return None
-    check_pixels(height, width)
-    has_exif = encoded.find(_EXIF_START, 0, _HEADER_SEARCH_BYTES) >= 0
-    orientation = jpeg_orientation(encoded) if has_exif else 1
-    is_turned = orientation >= 5
+    to_srgb = srgb_transform(header.profile, "RGB") if header.profile else None
 
-    def decode(crop: Crop, size: int) -> tuple[UInt8[np.ndarray, "H W 3"], Crop]:
-        shrink = next((s for s in _JPEG_SHRINKS if min(crop.width, crop.height) >= s * size), 1)
-        pixels = _decode_jpeg(encoded, math.ceil(height / shrink), math.ceil(width / shrink))
-        if pixels is None:
-            return decode_with_pillow(encoded), crop
-        return _upright(pixels, orientation), crop.scaled(1 / shrink, 1 / shrink)
+    def decode(crop: Crop, size: int, antialias: bool) -> _Part:
+        ratio = min(crop.width, crop.height) / size
+        shrink = next((s for s in _JPEG_SHRINKS if antialias and ratio >= s * _LEAST_REDUCTION), 1)
+        margin = _margin(crop, size) if antialias else 0
+        part = _decode_part(encoded, header, crop, margin) if is_whole and shrink == 1 else None
+        part = part or _decode_whole(encoded, header, crop, shrink)
+        if to_srgb is None:
+            return part
+        pixels, crop = _cut(*part, margin)
+        return convert_pixels(pixels, to_srgb), crop
 
-    return Picture(width, height, decode) if is_turned else Picture(height, width, decode)
+    return Picture(*_upright_shape(header), decode)
 
 
-def _decode_jpeg(encoded: bytes, height: int, width: int) -> UInt8[np.ndarray, "H W 3"] | None:
-    """Decode at a scale; None where Pillow has to look at the file."""
-    try:
-        return simplejpeg.decode_jpeg(encoded, min_height=height, min_width=width)
-    except ValueError as error:
-        # Pillow would fill up with grey what is missing before an end-of-image marker.
-        if "premature end" in str(error).lower():
-            raise BadImageError("the JPEG data is truncated") from error
+def _upright_shape(header: JpegHeader) -> tuple[int, int]:
+    is_turned = header.orientation >= 5
+    return (header.width, header.height) if is_turned else (header.height, header.width)
+
+
+def _decode_whole(encoded: bytes, header: JpegHeader, crop: Crop, shrink: int) -> _Part:
+    """Decode all of a file, at a share of its size."""
+    pixels = upright(decode_jpeg(encoded, header, shrink=shrink), header.orientation)
+    # The last stored pixels of a smaller copy may reach over the border; a mirrored copy starts with them.
+    over = [shrink * small - side for small, side in zip(pixels.shape, _upright_shape(header), strict=False)]
+    y, x = (start * mirrored for start, mirrored in zip(over, is_mirrored(header.orientation), strict=True))
+    return pixels, crop._replace(x=crop.x + x, y=crop.y + y).scaled(1 / shrink, 1 / shrink)
+
+
+def _decode_part(encoded: bytes, header: JpegHeader, crop: Crop, margin: int) -> _Part | None:
+    """Decode a crop alone, where that is possible and worth it."""
+    rows, columns = _around(crop, margin, header.height, header.width)
+    if header.orientation != 1 or not saves_enough(header.height, header.width, rows, columns):
         return None
+    if not has_end(encoded, header):  # It was whole once, but files change.
+        return None
+    pixels = decode_region(encoded, rows, columns)
+    return None if pixels is None else (pixels, _inside(crop, rows, columns))
 
 
-def _has_srgb(encoded: bytes) -> bool:
-    """Whether a JPEG file's colours are sRGB, by its ICC profile or for the lack of one."""
-    start = encoded.find(_ICC_START, 0, _HEADER_SEARCH_BYTES)
-    if start < 0:
-        return True
-    # A marker's length, which counts itself, stands before the name; behind it, this part of how many.
-    end = start - 2 + int.from_bytes(encoded[start - 2 : start], "big")
-    part, parts = encoded[start + len(_ICC_START) :][:2]
-    return (part, parts) == (1, 1) and is_srgb(encoded[start + len(_ICC_START) + 2 : end])
+def _cut(pixels: UInt8[np.ndarray, "H W 3"], crop: Crop, margin: int) -> _Part:
+    rows, columns = _around(crop, margin, *pixels.shape[:2])
+    return pixels[rows, columns], _inside(crop, rows, columns)
 
 
-def _upright(pixels: UInt8[np.ndarray, "H W 3"], orientation: int) -> UInt8[np.ndarray, "H2 W2 3"]:
-    if orientation >= 5:
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
+def _margin(crop: Crop, size: int) -> int:
+    """Return how many pixels beside a crop a bicubic filter looks at that widens as it shrinks."""
+    return 2 * max(math.ceil(max(crop.width, crop.height) / size), 1)
+
+
+def _around(crop: Crop, margin: int, height: int, width: int) -> tuple[slice, slice]:
+    """Return rows and columns of a crop and a margin, inside the image."""
+    top, left = math.floor(crop.y) - margin, math.floor(crop.x) - margin
+    bottom, right = math.ceil(crop.y + crop.height) + margin, math.ceil(crop.x + crop.width) + margin
+    return slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width))
+
+
+def _inside(crop: Crop, rows: slice, columns: slice) -> Crop:
+    return crop._replace(x=crop.x - columns.start, y=crop.y - rows.start)

@@ -9,29 +9,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from effnet.arch.preprocessing import Preprocessing
 from effnet.config import AugmentConfig, DataConfig
-from effnet.data.images import LabelledImages
+from effnet.data.device_augment import DrawnViews
+from effnet.data.images import Encoded, LabelledImages
 from effnet.data.order import sample_order, sample_random
-from effnet.data.pillow import BadImageError
+from effnet.data.pillow import BadImageError, TruncatedImageError
+from effnet.data.repair import repair_image
 from effnet.data.threads import chunks, run_ahead
-from effnet.data.transforms import eval_image, train_image
+from effnet.data.transforms import eval_image, train_crop, train_image
 from effnet.errors import UserError
 from effnet.schedule.progressive import StageSchedule, StageSettings
 
 EXPECTED_SAMPLES = 8192
 """How far ahead a source that fetches images in blocks is told what will be read."""
 
-_T = TypeVar("_T")
+EXAMPLES = 5
+"""How many bad images the message names that ends a run."""
+
 _Pixels: TypeAlias = UInt8[np.ndarray, "S S 3"]
 
 
@@ -67,6 +71,8 @@ class Batch:
     labels: Int64[Tensor, " N"]
     settings: StageSettings
     step: int
+    drawn: DrawnViews | None
+    """What is still to be done to the images, on the device; None where it has been done."""
     bad: tuple[BadImage, ...]
     """Images that had to be replaced in this batch and in no batch before it."""
 
@@ -113,12 +119,18 @@ def train_batches(
         UserError: More than ``data.max_bad_fraction`` of the images cannot be read.
     """
     most_bad = min(int(data.max_bad_fraction * len(images)), len(images) - 1)
-    views = _Views(images=images, config=data, augment=augment, most_bad=most_bad)
+    views = _Views(
+        images=images,
+        config=data,
+        augment=augment,
+        most_bad=most_bad,
+        found_whole=np.zeros(len(images), dtype=bool),
+    )
     reasons: dict[int, str] = {}
 
     def plan() -> Iterator[tuple[_TrainPlan, list[Callable[[], dict[int, str]]]]]:
         for step in range(start_step, schedule.total_steps):
-            batch = _TrainPlan.of(images, schedule, step, seed, share)
+            batch = _TrainPlan.of(images, schedule, step, seed, share, augment=augment)
             calls: list[Callable[[], dict[int, str]]] = [
                 partial(views.fill, batch, rows) for rows in chunks(len(batch.order), data.workers)
             ]
@@ -130,12 +142,13 @@ def train_batches(
             new = {index: reason for index, reason in sorted(found.items()) if index not in reasons}
             reasons |= new
             if len(reasons) > most_bad:
-                raise _too_many_bad(images, reasons)
+                raise too_many_bad(images, reasons, data)
             yield Batch(
                 images=batch.images,
                 labels=torch.from_numpy(batch.labels),
                 settings=batch.settings,
                 step=batch.step,
+                drawn=batch.drawn,
                 bad=_reports(images, new),
             )
 
@@ -223,10 +236,18 @@ class _TrainPlan:
     pixels: UInt8[np.ndarray, "N S S 3"]
     """The same memory as ``images``."""
     labels: Int64[np.ndarray, " N"]
+    drawn: DrawnViews | None
 
     @classmethod
     def of(
-        cls, images: LabelledImages, schedule: StageSchedule, step: int, seed: int, share: Share
+        cls,
+        images: LabelledImages,
+        schedule: StageSchedule,
+        step: int,
+        seed: int,
+        share: Share,
+        *,
+        augment: AugmentConfig,
     ) -> _TrainPlan:
         settings = schedule.at(step)
         own = share.of(settings.batch_size)
@@ -248,6 +269,7 @@ class _TrainPlan:
             images=memory,
             pixels=memory.numpy(),
             labels=np.empty(count, np.int64),
+            drawn=DrawnViews.empty(count, augment) if augment.place == "device" else None,
         )
 
 
@@ -259,58 +281,91 @@ class _Views:
     config: DataConfig
     augment: AugmentConfig
     most_bad: int
+    found_whole: Bool[np.ndarray, " N"]
+    """Which images were decoded without an error, by any thread."""
+    known_bad: dict[int, str] = field(default_factory=dict)
+    """Which images cannot be used, and why, found by any thread; none of them is tried again."""
 
     def fill(self, batch: _TrainPlan, rows: range) -> dict[int, str]:
-        """Fill some rows of a batch; return why which images had to be replaced."""
-        bad: dict[int, str] = {}
+        """Fill some rows of a batch; return what is wrong with which images that came up."""
+        wrong: dict[int, str] = {}
         for row in rows:
             index = int(batch.order[row])
-            while True:
-                reason = bad.get(index) or _attempt(partial(self._fill_row, batch, row, index))
-                if reason is None:
-                    break
-                bad[index] = reason
-                if len(bad) > self.most_bad:
-                    raise _too_many_bad(self.images, bad)
+            while not self._fill_row(batch, row, index, wrong):
+                if len(wrong) > self.most_bad:
+                    raise too_many_bad(self.images, wrong, self.config)
                 index = (index + 1) % len(self.images)
             batch.labels[row] = self.images.labels[index]
-        return bad
+        return wrong
 
-    def _fill_row(self, batch: _TrainPlan, row: int, index: int) -> None:
-        train_image(
-            self.images.read(index),
-            batch.settings,
-            config=self.config,
-            augment=self.augment,
-            rng=sample_random(batch.seed, batch.first_sample + row),
-            out=batch.pixels[row],
-        )
+    def _fill_row(self, batch: _TrainPlan, row: int, index: int, wrong: dict[int, str]) -> bool:
+        """Fill a row, unless the image cannot be used; note what is wrong with it."""
+        if index not in self.known_bad:
+            try:
+                damage = self._look(batch, row, index)
+            except (BadImageError, OSError) as error:
+                self.known_bad[index] = bad_reason(error)
+            else:
+                wrong |= {index: damage} if damage else {}
+                return True
+        wrong[index] = self.known_bad[index]
+        return False
+
+    def _look(self, batch: _TrainPlan, row: int, index: int) -> str | None:
+        """Fill a row; return what was repaired, if anything."""
+        encoded = self.images.read(index)
+        try:
+            self._draw(batch, row, encoded, is_whole=bool(self.found_whole[index]))
+        except TruncatedImageError as error:
+            if self.config.damaged == "skip" or not isinstance(encoded, bytes):
+                raise
+            repaired = repair_image(encoded, error.reason)
+            self._draw(batch, row, repaired.pixels)
+            return repaired.reason
+        self.found_whole[index] = True
+        return None
+
+    def _draw(self, batch: _TrainPlan, row: int, encoded: Encoded, *, is_whole: bool = False) -> None:
+        settings, config, augment, out = batch.settings, self.config, self.augment, batch.pixels[row]
+        rng = sample_random(batch.seed, batch.first_sample + row)
+        if batch.drawn is None:
+            train_image(
+                encoded, settings, config=config, augment=augment, rng=rng, out=out, is_whole=is_whole
+            )
+        else:
+            train_crop(encoded, config=config, rng=rng, out=out, is_whole=is_whole)
+            batch.drawn.draw(row, settings, config=config, augment=augment, rng=rng)
 
 
 def _read_eval(indices: range, images: LabelledImages, preprocessing: Preprocessing) -> list[_Pixels | str]:
-    def view(index: int) -> _Pixels:
-        return eval_image(images.read(index), preprocessing)
+    """Return each image's pixels, or why there are none; nothing is repaired that is scored."""
+    views: list[_Pixels | str] = []
+    for index in indices:
+        try:
+            views.append(eval_image(images.read(index), preprocessing))
+        except (BadImageError, OSError) as error:
+            views.append(bad_reason(error))
+    return views
 
-    return [_attempt(partial(view, index)) for index in indices]
 
-
-def _attempt(call: Callable[[], _T]) -> _T | str:
-    """Return what a call gives, or why its image cannot be used."""
-    try:
-        return call()
-    except BadImageError as error:
+def bad_reason(error: BadImageError | OSError) -> str:
+    """Return why an image cannot be used, in a few words."""
+    if isinstance(error, BadImageError):
         return error.reason
-    except OSError as error:
-        return error.strerror or str(error)
+    return error.strerror or str(error)
 
 
 def _reports(images: LabelledImages, reasons: dict[int, str]) -> tuple[BadImage, ...]:
     return tuple(BadImage(images.names[index], reason) for index, reason in reasons.items())
 
 
-def _too_many_bad(images: LabelledImages, reasons: dict[int, str]) -> UserError:
-    index, reason = next(iter(reasons.items()))
+def too_many_bad(images: LabelledImages, reasons: dict[int, str], config: DataConfig) -> UserError:
+    """Return what ends a run of which too many images, by their indices, cannot be used."""
+    listed = [f"{images.names[index]}: {reason}" for index, reason in list(reasons.items())[:EXAMPLES]]
+    if len(reasons) > EXAMPLES:
+        listed.append(f"and {len(reasons) - EXAMPLES} more")
     return UserError(
-        f"{len(reasons)} of {len(images)} training images cannot be read, more than data.max_bad_fraction "
-        f"allows; the first is {images.names[index]}: {reason}"
+        f"{len(reasons)} of {len(images)} training images cannot be read ({len(reasons) / len(images):.1%}), "
+        f"more than data.max_bad_fraction = {config.max_bad_fraction:g} allows: {'; '.join(listed)}; mend or "
+        f"remove them ('effnet data check {config.source}' finds all), or allow more"
     )

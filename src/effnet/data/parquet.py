@@ -1,106 +1,101 @@
-"""Images in parquet files as the Hugging Face hub has them; the files' bytes stay in Arrow's buffers."""
+"""Images in parquet files as the Hugging Face hub has them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import threading
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from effnet.data.columns import (
+    described_classes,
+    described_features,
+    image_bytes,
+    image_column,
+    label_column,
+)
+from effnet.data.names import RowNames
+from effnet.data.order import BLOCKS_AT_A_TIME
+from effnet.data.rows import Rows
 from effnet.errors import UserError
 
-_IMAGE_COLUMNS = ("image", "img")
-_LABEL_COLUMNS = ("label", "labels", "class", "fine_label")
+MOST_BYTES_IN_MEMORY = 2 << 30
+"""Files of a split that are larger together are read row group by row group, when they are needed."""
+ROW_GROUPS_KEPT = 2 * BLOCKS_AT_A_TIME
+"""Those that are mixed with each other, and those that are mixed next."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ParquetTable:
-    """The images of one split."""
-
-    class_names: tuple[str, ...]
-    """Of the labels 0, 1, ...; empty where the files do not say."""
-    labels: Sequence[int | str | None]
-    """As stored."""
-    names: tuple[str, ...]
-    """File and row of each image."""
-    read: Callable[[int], bytes]
-    """Return an image's file; empty where the row holds none."""
-
-
-def read_parquet(files: Sequence[Path]) -> ParquetTable:
+def read_parquet(files: Sequence[Path], *, most_bytes: int = MOST_BYTES_IN_MEMORY) -> Rows:
     """Read the image and label columns of parquet files, all of which have the same columns.
 
     The image column is the one that the hub's metadata or its name says, else the only one of binary
-    values or of structs with ``bytes``; the label column likewise, of integers or strings. All encoded
-    images are held in memory.
+    values or of structs with ``bytes``; the label column likewise, of integers or strings.
+
+    Args:
+        files: Of one split, in order.
+        most_bytes: Where they have no more bytes than that, all encoded images are held in memory. Else as
+            many row groups are as are mixed with each other: so many times as many bytes as a row group,
+            which are some 100 MB as the hub's own library writes them.
 
     Raises:
         UserError: A file cannot be read, or has no such columns.
     """
     try:
         schema = pq.read_schema(files[0])
-        features = _features(schema)
-        image_column = _image_column(files[0], schema, features)
-        label_column = _label_column(files[0], schema, features)
-        tables = [pq.read_table(file, columns=[image_column, label_column]) for file in files]
+        features = described_features(schema)
+        image = image_column(str(files[0]), schema, features)
+        label = label_column(str(files[0]), schema, features)
+        is_small = sum(file.stat().st_size for file in files) <= most_bytes
+        tables = [pq.read_table(file, columns=[image, label] if is_small else [label]) for file in files]
+        groups = None if is_small else _RowGroups(files, image)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise UserError(f"cannot read '{files[0].parent}': {error}") from error
     table = pa.concat_tables(table.replace_schema_metadata() for table in tables)
-    images = table.column(image_column)
-    if pa.types.is_struct(images.type):
-        images = pc.struct_field(images, "bytes")
-    return ParquetTable(
-        class_names=tuple(features.get(label_column, {}).get("names", ())),
-        labels=table.column(label_column).to_pylist(),
-        names=tuple(
-            f"{file.name}[{row}]"
-            for file, part in zip(files, tables, strict=True)
-            for row in range(len(part))
-        ),
-        read=lambda index: images[index].as_py() or b"",
+    return Rows(
+        class_names=described_classes(features, label),
+        labels=table.column(label),
+        names=RowNames([file.name for file in files], [len(part) for part in tables]),
+        read=groups.read if groups else partial(_read, image_bytes(table.column(image))),
+        blocks=groups.sizes if groups else (),
     )
 
 
-def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
-    """Return what the hub's metadata says about each column."""
-    metadata = (schema.metadata or {}).get(b"huggingface", b"{}")
-    features = json.loads(metadata).get("info", {}).get("features", {})
-    return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+class _RowGroups:
+    """Reads images with their row groups, and keeps the last of these; threads may share it."""
+
+    def __init__(self, files: Sequence[Path], column: str) -> None:
+        self._column = column
+        self._files = [(file, pq.read_metadata(file)) for file in files]
+        self._places = [
+            (number, group)
+            for number, (_, metadata) in enumerate(self._files)
+            for group in range(metadata.num_row_groups)
+        ]
+        self.sizes = tuple(self._files[number][1].row_group(group).num_rows for number, group in self._places)
+        self._starts = list(accumulate(self.sizes, initial=0))
+        self._locks = [threading.Lock() for _ in self._places]
+        self._load = lru_cache(maxsize=ROW_GROUPS_KEPT)(self._load_group)
+
+    def read(self, index: int) -> bytes:
+        place = bisect_right(self._starts, index) - 1
+        with self._locks[place]:  # Who wants the same row group waits for it, instead of reading it too.
+            images = self._load(place)
+        return _read(images, index - self._starts[place])
+
+    def _load_group(self, place: int) -> pa.ChunkedArray:
+        number, group = self._places[place]
+        file, metadata = self._files[number]
+        try:
+            with pq.ParquetFile(file, metadata=metadata) as opened:
+                return image_bytes(opened.read_row_group(group, columns=[self._column]).column(0))
+        except (pa.ArrowException, OSError) as error:
+            raise OSError(f"row group {group} of {file.name} cannot be read: {error}") from error
 
 
-def _image_column(file: Path, schema: pa.Schema, features: dict[str, dict[str, Any]]) -> str:
-    def holds_files(kind: pa.DataType) -> bool:
-        if pa.types.is_struct(kind):
-            return bool(kind.get_field_index("bytes") >= 0)
-        return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-    candidates = [field.name for field in schema if holds_files(field.type)]
-    said = [name for name in candidates if features.get(name, {}).get("_type") == "Image"]
-    return _choose(file, "image", said, candidates, _IMAGE_COLUMNS)
-
-
-def _label_column(file: Path, schema: pa.Schema, features: dict[str, dict[str, Any]]) -> str:
-    def holds_classes(kind: pa.DataType) -> bool:
-        checks = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string)
-        return any(check(kind) for check in checks)
-
-    candidates = [field.name for field in schema if holds_classes(field.type)]
-    said = [name for name in candidates if features.get(name, {}).get("_type") == "ClassLabel"]
-    return _choose(file, "label", said, candidates, _LABEL_COLUMNS)
-
-
-def _choose(file: Path, what: str, said: list[str], candidates: list[str], usual: tuple[str, ...]) -> str:
-    usual_candidates = [name for name in usual if name in (said or candidates)]
-    for choice in (usual_candidates[:1], said, candidates):
-        if len(choice) == 1:
-            return choice[0]
-    article = "an" if what == "image" else "a"
-    listed = ", ".join(candidates) or "none of a fitting type"
-    raise UserError(
-        f"'{file}' needs one column '{usual[0]}' with {article} {what} in each row; it has: {listed}"
-    )
+def _read(images: pa.ChunkedArray, row: int) -> bytes:
+    return images[row].as_py() or b""

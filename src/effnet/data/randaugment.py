@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -38,7 +38,11 @@ from effnet.data.pixels import Pixels
 Policy: TypeAlias = Literal["release", "paper", "relative"]
 Argument: TypeAlias = Callable[[float, int, int], float]
 """(magnitude / 10, sign, image size in pixels) -> the operation's argument."""
-Apply: TypeAlias = Callable[[Pixels, float, np.random.Generator], Pixels]
+Place: TypeAlias = tuple[int, int]
+"""Pixels from the left and from the top; only cutout has one."""
+Apply: TypeAlias = Callable[[Pixels, float, Place], Pixels]
+Matrix: TypeAlias = Callable[[float, int, int], list[list[float]]]
+"""(argument, height, width) -> from a pixel's place in the result to its place in the image."""
 
 _RELATIVE_TO_PX = 224
 
@@ -49,6 +53,30 @@ class Operation:
 
     argument: Argument
     apply: Apply
+
+
+class Drawn(NamedTuple):
+    """One operation as it was drawn for one image."""
+
+    operation: int
+    """Its place in the policy's table."""
+    argument: float
+    place: Place
+
+
+def draw_operations(
+    height: int, width: int, magnitude: float, config: AugmentConfig, rng: np.random.Generator
+) -> list[Drawn]:
+    """Draw what `randaugment` does with an image of ``height`` x ``width`` pixels."""
+    operations = tuple(POLICIES[config.policy].items())
+    drawn = []
+    for _ in range(config.operations):
+        position = int(rng.integers(len(operations)))
+        name, operation = operations[position]
+        sign = 1 if rng.random() < 0.5 else -1
+        place = (int(rng.integers(width)), int(rng.integers(height))) if name == "Cutout" else (0, 0)
+        drawn.append(Drawn(position, operation.argument(magnitude / 10, sign, width), place))
+    return drawn
 
 
 def randaugment(image: Pixels, magnitude: float, config: AugmentConfig, rng: np.random.Generator) -> Pixels:
@@ -64,11 +92,9 @@ def randaugment(image: Pixels, magnitude: float, config: AugmentConfig, rng: np.
         Pixels of the same shape; the image itself where nothing was to be done.
     """
     operations = tuple(POLICIES[config.policy].values())
-    for _ in range(config.operations):
-        operation = operations[rng.integers(len(operations))]
-        sign = 1 if rng.random() < 0.5 else -1
-        argument = operation.argument(magnitude / 10, sign, image.shape[1])
-        image = operation.apply(image, argument, rng)
+    height, width, _ = image.shape
+    for drawn in draw_operations(height, width, magnitude, config, rng):
+        image = operations[drawn.operation].apply(image, drawn.argument, drawn.place)
     return image
 
 
@@ -87,43 +113,52 @@ def operation_argument(
     return POLICIES[policy][name].argument(magnitude / 10, sign, image_size)
 
 
-def _rotate(image: Pixels, degrees: float, rng: np.random.Generator) -> Pixels:
-    height, width, _ = image.shape
+def _rotation(degrees: float, height: int, width: int) -> list[list[float]]:
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     x, y = (width - 1) / 2, (height - 1) / 2
-    matrix = [[cosine, -sine, x - cosine * x + sine * y], [sine, cosine, y - sine * x - cosine * y]]
-    return pixels.affine(image, np.array(matrix))
+    return [[cosine, -sine, x - cosine * x + sine * y], [sine, cosine, y - sine * x - cosine * y]]
 
 
-def _cutout(image: Pixels, half_side: float, rng: np.random.Generator) -> Pixels:
-    height, width, _ = image.shape
-    return pixels.cutout(image, int(half_side), x=int(rng.integers(width)), y=int(rng.integers(height)))
+MATRICES: dict[str, Matrix] = {
+    "Rotate": _rotation,
+    "ShearX": lambda shear, height, width: [[1, shear, 0], [0, 1, 0]],
+    "ShearY": lambda shear, height, width: [[1, 0, 0], [shear, 1, 0]],
+    "TranslateX": lambda distance, height, width: [[1, 0, distance], [0, 1, 0]],
+    "TranslateY": lambda distance, height, width: [[1, 0, 0], [0, 1, distance]],
+}
+"""The operations that move the image, of all policies."""
 
 
-def _affine(matrix: Callable[[float], list[list[float]]]) -> Apply:
-    def apply(image: Pixels, argument: float, rng: np.random.Generator) -> Pixels:
-        moved: Float[np.ndarray, "2 3"] = np.array(matrix(argument), np.float64)
-        return pixels.affine(image, moved)
+def _affine(name: str) -> Apply:
+    def apply(image: Pixels, argument: float, place: Place) -> Pixels:
+        matrix: Float[np.ndarray, "2 3"] = np.array(MATRICES[name](argument, *image.shape[:2]), np.float64)
+        return pixels.affine(image, matrix)
 
     return apply
 
 
+def _cutout(image: Pixels, half_side: float, place: Place) -> Pixels:
+    x, y = place
+    return pixels.cutout(image, int(half_side), x=x, y=y)
+
+
 def _plain(change: Callable[[Pixels], Pixels]) -> Operation:
-    return Operation(lambda level, sign, size: 0.0, lambda image, argument, rng: change(image))
+    return Operation(lambda level, sign, size: 0.0, lambda image, argument, place: change(image))
 
 
 def _with_integer(change: Callable[[Pixels, int], Pixels]) -> Apply:
-    return lambda image, argument, rng: change(image, int(argument))
+    return lambda image, argument, place: change(image, int(argument))
 
 
 def _with_factor(change: Callable[[Pixels, float], Pixels]) -> Apply:
-    return lambda image, argument, rng: change(image, argument)
+    return lambda image, argument, place: change(image, argument)
 
 
-_shear_x = _affine(lambda shear: [[1, shear, 0], [0, 1, 0]])
-_shear_y = _affine(lambda shear: [[1, 0, 0], [shear, 1, 0]])
-_translate_x = _affine(lambda distance: [[1, 0, distance], [0, 1, 0]])
-_translate_y = _affine(lambda distance: [[1, 0, 0], [0, 1, distance]])
+_rotate = _affine("Rotate")
+_shear_x = _affine("ShearX")
+_shear_y = _affine("ShearY")
+_translate_x = _affine("TranslateX")
+_translate_y = _affine("TranslateY")
 _posterize = _with_integer(pixels.posterize)
 _solarize = _with_integer(pixels.solarize)
 _solarize_add = _with_integer(pixels.solarize_add)

@@ -33,6 +33,7 @@ def train_image(
     augment: AugmentConfig,
     rng: np.random.Generator,
     out: UInt8[np.ndarray, "S S 3"],
+    is_whole: bool = False,
 ) -> None:
     """Write one random view of an image: crop, resize, mirror, RandAugment.
 
@@ -44,20 +45,45 @@ def train_image(
         rng: The only source of randomness. What is drawn depends on the image's own size only, not on the
             copy of it or the scale at which it is decoded.
         out: RGB, not normalised; contiguous.
+        is_whole: Whether this image was decoded before without an error; the view is the same, sooner.
 
     Raises:
         BadImageError: The image cannot be decoded.
         OSError: A copy of it cannot be read.
     """
-    picture = open_image(encoded, max_enlargement=config.max_enlargement)
+    train_crop(encoded, config=config, rng=rng, out=out, is_whole=is_whole)
+    augment_crop(out, settings, config=config, augment=augment, rng=rng)
+
+
+def train_crop(
+    encoded: Encoded,
+    *,
+    config: DataConfig,
+    rng: np.random.Generator,
+    out: UInt8[np.ndarray, "S S 3"],
+    is_whole: bool = False,
+) -> None:
+    """Write one random crop of an image, the first half of `train_image`; arguments and errors as there."""
+    picture = open_image(encoded, max_enlargement=config.max_enlargement, is_whole=is_whole)
     crop = draw_crop(picture.height, picture.width, config, rng)
-    pixels, crop = picture.decode(crop, settings.image_size)
+    pixels, crop = picture.decode(crop, len(out), antialias=config.antialias)
     resize_crop(pixels, crop, interpolation=config.interpolation, antialias=config.antialias, out=out)
+
+
+def augment_crop(
+    image: UInt8[np.ndarray, "S S 3"],
+    settings: StageSettings,
+    *,
+    config: DataConfig,
+    augment: AugmentConfig,
+    rng: np.random.Generator,
+) -> None:
+    """Mirror and RandAugment an image in place, the second half of `train_image`; arguments as there."""
     if config.flip and rng.random() < 0.5:
-        cv2.flip(out, 1, dst=out)
-    augmented = randaugment(out, settings.randaugment_magnitude, augment, rng)
-    if augmented is not out:
-        out[...] = augmented
+        cv2.flip(image, 1, dst=image)
+    augmented = randaugment(image, settings.randaugment_magnitude, augment, rng)
+    if augmented is not image:
+        image[...] = augmented
 
 
 def eval_image(encoded: Encoded, preprocessing: Preprocessing) -> UInt8[np.ndarray, "S S 3"]:
@@ -77,7 +103,7 @@ def eval_image(encoded: Encoded, preprocessing: Preprocessing) -> UInt8[np.ndarr
         crop = center_crop(picture.height, picture.width, preprocessing.crop_fraction)
         if not preprocessing.antialias:  # As released: fractions of a pixel are cut off.
             crop = Crop(int(crop.x), int(crop.y), max(int(crop.width), 1), max(int(crop.height), 1))
-    pixels, crop = picture.decode(crop, size)
+    pixels, crop = picture.decode(crop, size, antialias=preprocessing.antialias)
     out = np.empty((size, size, 3), np.uint8)
     resize_crop(
         pixels,
@@ -114,7 +140,8 @@ def resize_crop(
     if not antialias:
         cv2.resize(view, out.shape[1::-1], dst=out, interpolation=_CV2_FILTERS[interpolation])
     elif all(float(edge).is_integer() for edge in crop):
-        tensor = torch.from_numpy(np.ascontiguousarray(view)).permute(2, 0, 1)[None]
+        # A copy, because a mirrored view of one pixel counts as contiguous, and torch refuses it.
+        tensor = torch.from_numpy(view.copy()).permute(2, 0, 1)[None]
         resized = interpolate(tensor, size=out.shape[:2], mode=interpolation, antialias=True)
         out[...] = resized[0].permute(1, 2, 0).numpy()
     else:

@@ -13,6 +13,7 @@ import torch
 from effnet.arch.preprocessing import Preprocessing
 from effnet.data.images import LabelledImages
 from effnet.data.loader import eval_batches, prepare_images
+from effnet.data.reading import read_file
 from effnet.errors import UserError
 from effnet.nn import EfficientNet, build_model
 from effnet.weights import LoadedWeights
@@ -92,7 +93,7 @@ class Predictor:
             class_names=self.class_names,
             labels=np.arange(len(paths), dtype=np.int64),
             names=tuple(str(path) for path in paths),
-            read=lambda index: Path(paths[index]).read_bytes(),
+            read=lambda index: read_file(paths[index]),
         )
         return list(self._answers(images, top, batch_size))
 

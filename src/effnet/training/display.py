@@ -1,4 +1,4 @@
-"""What a run shows on the terminal while it trains, on stderr: a live panel, or plain lines."""
+"""What a run shows while it trains, on stderr: a live panel on a terminal, elsewhere plain lines."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from effnet.schedule.progressive import StageSchedule, StageSettings
 
 DATA_WAIT_HINT = 0.10
 """Share of the time above which waiting for images is worth mending."""
+_HINT_REPORTS = 3
+"""Reports in a row above it after which a line says so; the first batches of a run are always waited for."""
 _SMOOTHING = 0.3
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
@@ -71,11 +73,17 @@ class Display:
     Args:
         schedule: Of the run.
         console: Where lines are printed.
+        advice: What to do against waiting for images.
+        has_panel: Whether the panel is shown; else the advice is printed, once.
     """
 
-    def __init__(self, schedule: StageSchedule, console: Console) -> None:
+    def __init__(
+        self, schedule: StageSchedule, console: Console, *, advice: str = "", has_panel: bool = True
+    ) -> None:
         self._schedule = schedule
         self._console = console
+        self._advice = advice
+        self._long_waits, self._is_advised = 0, has_panel
         self._settings = schedule.stages[0]
         self._report: StepReport | None = None
         self._step_seconds: dict[int, float] = {}
@@ -96,6 +104,10 @@ class Display:
         stage, now = self._settings.stage, report.seconds_per_step
         before = self._step_seconds.get(stage, now)
         self._step_seconds[stage] = before + _SMOOTHING * (now - before)
+        self._long_waits = self._long_waits + 1 if report.data_wait > DATA_WAIT_HINT else 0
+        if self._long_waits == _HINT_REPORTS and not self._is_advised:
+            self._is_advised = True
+            self._print(self._wait_line(report))
 
     def evaluated(self, record: Mapping[str, Any]) -> None:
         """Tell the result of an evaluation.
@@ -137,13 +149,7 @@ class Display:
         if self._report:
             lines.append(Text(self._training_line(self._report)))
             if self._report.data_wait > DATA_WAIT_HINT:
-                lines.append(
-                    Text(
-                        f"Waits for images {self._report.data_wait:.0%} of the time: raise data.workers, "
-                        "or store the images smaller.",
-                        style="yellow",
-                    )
-                )
+                lines.append(Text(self._wait_line(self._report), style="yellow"))
         return Panel(Group(*lines), title=self._stage_title(), title_align="left")
 
     def _training_line(self, report: StepReport) -> str:
@@ -157,6 +163,9 @@ class Display:
         if self._best_top1 is not None:
             parts.append(f"best val top-1 {self._best_top1:.2%}")
         return "  ".join(parts)
+
+    def _wait_line(self, report: StepReport) -> str:
+        return f"waits for images {report.data_wait:.0%} of the time: {self._advice}"
 
     def _stage_title(self) -> str:
         return f"stage {self._settings.stage + 1}/{len(self._schedule.stages)}"
@@ -190,20 +199,22 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def open_display(schedule: StageSchedule, quiet: bool) -> Iterator[Display]:
+def open_display(schedule: StageSchedule, quiet: bool, advice: str = "") -> Iterator[Display]:
     """Show a run on stderr for the length of a ``with`` block; stdout stays free for results.
 
     Args:
         schedule: Of the run.
         quiet: Show nothing.
+        advice: What to do against waiting for images, see `effnet.training.waiting`.
 
     Yields:
         On a terminal a panel that is refreshed four times a second, with a line above it for each stage
-        and evaluation; elsewhere these lines alone.
+        and evaluation; elsewhere these lines alone, and one with the advice where it is needed.
     """
     console = Console(stderr=True, quiet=quiet)
-    display = Display(schedule, console)
-    if quiet or not console.is_terminal or console.is_dumb_terminal:
+    has_panel = not quiet and console.is_terminal and not console.is_dumb_terminal
+    display = Display(schedule, console, advice=advice, has_panel=has_panel)
+    if not has_panel:
         yield display
         return
     # What others print to stdout must not move to stderr.

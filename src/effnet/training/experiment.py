@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from effnet.arch.scaling import scale
 from effnet.arch.spec import NetworkSpec
 from effnet.config import Config, ModelConfig
 from effnet.data.images import DataSplit
-from effnet.data.sources import DIGITS, open_data
+from effnet.data.resident import ResidentImages, load_resident
+from effnet.data.sources import absolute_source, open_data
 from effnet.errors import UserError
 from effnet.nn import EfficientNet, build_model
 from effnet.schedule.progressive import StageSchedule, image_sizes, stage_schedule
@@ -40,6 +42,8 @@ class Experiment:
     """Where training starts from; None: from scratch."""
     device: torch.device
     uses_bf16: bool
+    resident: ResidentImages | None = None
+    """The training images on the device, where ``data.resident`` says so."""
 
     def build_model(self) -> EfficientNet:
         """Return the network on its device, freshly drawn from the seed or from the loaded weights."""
@@ -75,6 +79,23 @@ def _with_constants(spec: NetworkSpec, config: ModelConfig) -> NetworkSpec:
         norm_epsilon=config.norm_epsilon or spec.norm_epsilon,
         norm_momentum=config.norm_momentum or spec.norm_momentum,
     )
+
+
+def sizes_needed(config: Config) -> tuple[tuple[int, ...], int]:
+    """Return what sizes of images a run will want, by its configuration alone.
+
+    Returns:
+        The image size of each stage, and the short side from which evaluation does not enlarge an image, in
+        pixels. Weights to start from may ask for another one than their network.
+
+    Raises:
+        UserError: There is no such network or file.
+    """
+    spec = network_of(config.model)
+    config = _resolve(config, spec, None)
+    preprocessing = config.preprocessing or released_preprocessing(spec)
+    evaluated_side = math.ceil(preprocessing.image_size / preprocessing.crop_fraction)
+    return image_sizes(config.progressive, spec.train_size), evaluated_side
 
 
 def prepare_experiment(config: Config, *, load: bool = True) -> Experiment:
@@ -113,6 +134,7 @@ def prepare_experiment(config: Config, *, load: bool = True) -> Experiment:
         weights=weights,
         device=device,
         uses_bf16=_uses_bf16(config.train.precision, device),
+        resident=load_resident(data.train, config.data, device) if config.data.resident else None,
     )
 
 
@@ -147,10 +169,10 @@ def _resolve(config: Config, spec: NetworkSpec, weights: LoadedWeights | None) -
         every_size = image_sizes(replace(config.progressive, size_rule="paper"), spec.train_size)
         sizes = (every_size[0] if len(every_size) > 1 else spec.train_size, every_size[-1])
     preprocessing = _preprocessing(config, spec, weights, train_size=sizes[1])
-    source, network = config.data.source, config.model.network
+    network = config.model.network
     return replace(
         config,
-        data=replace(config.data, source=source if source == DIGITS else _absolute(source)),
+        data=replace(config.data, source=absolute_source(config.data.source)),
         model=replace(
             config.model,
             network=_absolute(network) if network.endswith(".json") else network,

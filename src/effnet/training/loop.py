@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,9 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from effnet.data.loader import Batch, train_batches
+from effnet.data.loader import Batch
+from effnet.errors import UnreachableError
 from effnet.evaluation.evaluator import evaluate_model
 from effnet.evaluation.metrics import Scores
+from effnet.training.batches import run_batches
 from effnet.training.checkpoint import load_checkpoint, save_checkpoint
 from effnet.training.display import Display, StepReport
 from effnet.training.experiment import Experiment
@@ -30,6 +31,7 @@ from effnet.training.step import (
     set_phase,
     train_step,
 )
+from effnet.training.waiting import WaitClock
 from effnet.weights import save_weights
 
 REPORT_EVERY_STEPS = 10
@@ -56,6 +58,8 @@ class RunResult:
     best_step: int
     train_seconds: float
     """Time in the loop, evaluation and checkpoints included, over all sessions of the run."""
+    data_wait: float
+    """Share of the time in training steps that was spent waiting for images, over all sessions."""
     bad_images: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,6 +73,10 @@ class _Progress:
 
     step: int = 0
     seconds: float = 0.0
+    step_seconds: float = 0.0
+    """Of ``seconds``, those in training steps, waiting included."""
+    wait_seconds: float = 0.0
+    """Of ``step_seconds``, those spent waiting for images."""
     val_top1: float = 0.0
     best_val_top1: float = -1.0
     best_step: int = 0
@@ -92,6 +100,7 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
         InterruptedRunError: SIGINT or SIGTERM came; the state is saved.
         DivergedRunError: The loss is not finite.
         OSError: A file cannot be written; earlier checkpoints are intact.
+        UnreachableError: Images are on another machine, and the connection is lost.
     """
     state = initial_state(experiment)
     progress = _restore(run, state) if resume else _Progress()
@@ -102,8 +111,9 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
     except (InterruptedRunError, DivergedRunError):
         _plot_curve(experiment, run)
         raise
-    except OSError as error:
-        raise OSError(f"{error}; once that is mended, continue with: {_resume_command(run)}") from error
+    except (OSError, UnreachableError) as error:
+        kind = OSError if isinstance(error, OSError) else UnreachableError
+        raise kind(f"{error}; once that is mended, continue with: {_resume_command(run)}") from error
     _plot_curve(experiment, run)
     return RunResult(
         run=str(run.path),
@@ -112,6 +122,7 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
         best_val_top1=progress.best_val_top1,
         best_step=progress.best_step,
         train_seconds=progress.seconds,
+        data_wait=min(progress.wait_seconds / max(progress.step_seconds, 1e-9), 1.0),
         bad_images=run.bad_image_count,
     )
 
@@ -125,18 +136,12 @@ def _run_steps(  # noqa: PLR0917 - the one place where everything meets, in its 
     interruption: Interruption,
 ) -> None:
     config, schedule = experiment.config, experiment.schedule
-    batches = train_batches(
-        experiment.data.train,
-        schedule,
-        config.data,
-        config.augment,
-        seed=config.train.seed,
-        start_step=progress.step,
-    )
-    window = _Window(run, display, progress)
+    batches = run_batches(experiment, schedule, seed=config.train.seed, start_step=progress.step)
+    clock = WaitClock(experiment.device)
+    window = _Window(run, display, progress, clock)
     checkpoint_time, phase = time.monotonic(), (-1, False)
     with closing(batches):
-        for batch, waited in _timed(batches):
+        for batch in clock.watch(batches):
             # Stage.
             new_phase = (batch.settings.stage, is_head_phase(config, schedule, batch.step))
             if new_phase != phase:
@@ -154,9 +159,7 @@ def _run_steps(  # noqa: PLR0917 - the one place where everything meets, in its 
             for bad in batch.bad:
                 run.report_bad_image(bad.name, bad.reason)
                 display.message(f"skipped {bad.name}: {bad.reason}")
-            window.add(
-                batch, loss, waited, schedule.epoch(progress.step), rate_at(config, schedule, batch.step)
-            )
+            window.add(batch, loss, schedule.epoch(progress.step), rate_at(config, schedule, batch.step))
             is_evaluated = is_evaluation_step(experiment, progress.step)
             if is_evaluated or window.is_full:
                 window.flush()
@@ -268,8 +271,8 @@ def _restore(run: Run, state: TrainState) -> _Progress:
 class _Window:
     """The steps since the last journal record. Losses are waited for only when it is written."""
 
-    def __init__(self, run: Run, display: Display, progress: _Progress) -> None:
-        self._run, self._display, self._progress = run, display, progress
+    def __init__(self, run: Run, display: Display, progress: _Progress, waits: WaitClock) -> None:
+        self._run, self._display, self._progress, self._waits = run, display, progress, waits
         self._losses: list[Tensor] = []
         self._images, self._waited = 0, 0.0
         self._clock = time.monotonic()
@@ -283,10 +286,9 @@ class _Window:
     def is_full(self) -> bool:
         return self._progress.step % REPORT_EVERY_STEPS == 0
 
-    def add(self, batch: Batch, loss: Tensor, waited: float, epoch: float, rate: float) -> None:
+    def add(self, batch: Batch, loss: Tensor, epoch: float, rate: float) -> None:
         self._losses.append(loss)
         self._images += len(batch.labels)
-        self._waited += waited
         self._record = {
             "step": batch.step + 1,
             "epoch": epoch,
@@ -338,6 +340,10 @@ class _Window:
                 )
         elapsed = max(time.monotonic() - self._clock, 1e-9)
         self._progress.seconds += elapsed
+        self._progress.step_seconds += elapsed
+        waited = self._waits.take()
+        self._waited += waited
+        self._progress.wait_seconds += waited
         self._progress.losses += losses
         self._losses = []
         self.restart_clock()
@@ -346,15 +352,6 @@ class _Window:
     def restart_clock(self) -> None:
         """Leave out the time since the last step, which evaluation and saving have accounted for."""
         self._clock = time.monotonic()
-
-
-def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
-    while True:
-        started = time.monotonic()
-        batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch, time.monotonic() - started
 
 
 def _plot_schedule(experiment: Experiment, run: Run) -> None:

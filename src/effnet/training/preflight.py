@@ -7,20 +7,23 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from effnet.arch.accounting import network_cost
 from effnet.arch.spec import NetworkSpec
-from effnet.data.loader import Batch, train_batches
+from effnet.data.loader import Batch
 from effnet.schedule.progressive import StageSchedule, StageSettings
+from effnet.training.batches import run_batches
 from effnet.training.experiment import Experiment
 from effnet.training.step import TrainState, initial_state, set_phase, train_step
 
 _WARMUP_STEPS = 1
 _STEPS = 3
 _CPU_BATCH = 32
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,16 +124,10 @@ def _pixels(settings: StageSettings) -> int:
 
 def _measure_stage(experiment: Experiment, state: TrainState, settings: StageSettings) -> StageCost:
     limit = _CPU_BATCH if experiment.device.type == "cpu" else settings.batch_size
-    batch_size = min(settings.batch_size, limit)
-    while True:
-        try:
-            seconds, memory = _time_steps(experiment, state, replace(settings, batch_size=batch_size))
-            break
-        except torch.OutOfMemoryError:
-            if batch_size == 1:
-                raise
-            batch_size //= 2
-            torch.cuda.empty_cache()
+    batch_size, (seconds, memory) = fitting_batch(
+        min(settings.batch_size, limit),
+        lambda batch_size: _time_steps(experiment, state, replace(settings, batch_size=batch_size)),
+    )
     scale = settings.batch_size / batch_size
     return StageCost(
         measured_batch_size=batch_size,
@@ -139,6 +136,28 @@ def _measure_stage(experiment: Experiment, state: TrainState, settings: StageSet
         images_per_second=batch_size / seconds,
         memory_bytes=int(memory * scale),
     )
+
+
+def fitting_batch(batch_size: int, measure: Callable[[int], _T]) -> tuple[int, _T]:
+    """Measure the whole batch, or the largest half, quarter, ... of it that fits on the device.
+
+    Returns:
+        The size of the batch that fits, and what was measured with it.
+    """
+    while True:
+        try:
+            return batch_size, measure(batch_size)
+        except torch.OutOfMemoryError:
+            if batch_size == 1:
+                raise
+            batch_size //= 2
+            torch.cuda.empty_cache()
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for all that is queued on a device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _time_steps(experiment: Experiment, state: TrainState, settings: StageSettings) -> tuple[float, int]:
@@ -152,17 +171,15 @@ def _time_steps(experiment: Experiment, state: TrainState, settings: StageSettin
     if is_cuda:
         torch.cuda.reset_peak_memory_stats(device)
     before = _peak_process_bytes()
-    batches = train_batches(
-        experiment.data.train, schedule, config.data, config.augment, seed=config.train.seed
-    )
+    batches = run_batches(experiment, schedule, seed=config.train.seed)
     started = 0.0
     with closing(batches):
         for batch in batches:
-            _synchronize(device)
+            synchronize(device)
             if batch.step == _WARMUP_STEPS:
                 started = time.monotonic()
             train_step(state, _at_first_step(batch), experiment)
-            _synchronize(device)
+            synchronize(device)
     seconds = (time.monotonic() - started) / _STEPS
     memory = torch.cuda.max_memory_allocated(device) if is_cuda else _peak_process_bytes() - before
     return seconds, memory
@@ -170,11 +187,6 @@ def _time_steps(experiment: Experiment, state: TrainState, settings: StageSettin
 
 def _at_first_step(batch: Batch) -> Batch:
     return replace(batch, step=0)
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _peak_process_bytes() -> int:

@@ -11,6 +11,8 @@ from effnet.data.images import DataSplit, LabelledImages
 from effnet.errors import UserError
 from effnet.files import whole_file
 
+_DIGEST_CHUNK = 1 << 16
+
 
 def write_split(path: Path, data: DataSplit) -> None:
     """Write class names, counts, digests and the names of the images held out."""
@@ -52,6 +54,9 @@ def _describe(data: DataSplit) -> dict[str, Any]:
 
 def _digest(images: LabelledImages) -> str:
     digest = hashlib.sha256()
-    for name, label in zip(images.names, images.labels.tolist(), strict=True):
-        digest.update(f"{name}\0{label}\n".encode())
+    labels = images.labels.tolist()
+    for start in range(0, len(images), _DIGEST_CHUNK):
+        part = slice(start, start + _DIGEST_CHUNK)
+        pairs = zip(images.names[part], labels[part], strict=True)
+        digest.update("".join(f"{name}\0{label}\n" for name, label in pairs).encode())
     return digest.hexdigest()

@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from effnet.config import Config
+from effnet.data.device_augment import augment_images
 from effnet.data.loader import Batch, prepare_images
 from effnet.data.mixing import mix_batch
 from effnet.nn import EfficientNet
@@ -102,8 +103,11 @@ def train_step(state: TrainState, batch: Batch, experiment: Experiment) -> Tenso
     config, device = experiment.config, experiment.device
     seed = step_seed(config.train.seed, batch.step)
     torch.manual_seed(seed)
+    pixels = batch.images.to(device, non_blocking=True)
+    if batch.drawn is not None:
+        pixels = augment_images(pixels, batch.drawn)
     images = prepare_images(
-        batch.images, experiment.preprocessing, device, channels_last=config.train.channels_last
+        pixels, experiment.preprocessing, device, channels_last=config.train.channels_last
     )
     targets = functional.one_hot(
         batch.labels.to(device, non_blocking=True), experiment.spec.num_classes

@@ -1,0 +1,107 @@
+"""Images that are files of their own, in a folder for each class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from effnet.data.images import LabelledImages
+from effnet.data.names import ArrowNames
+from effnet.data.reading import read_file
+from effnet.errors import UserError, did_you_mean
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}
+    | {".ppm", ".pgm", ".pbm", ".pnm"}
+)
+
+
+def visible_folders(path: Path) -> list[Path]:
+    """Return the folders in a folder, in order; none where it is no folder."""
+    if not path.is_dir():
+        return []
+    return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file is called like an image; hidden files are not."""
+    return f".{name.rpartition('.')[2].lower()}" in IMAGE_SUFFIXES and not name.startswith(".")
+
+
+def allowed_suffixes() -> str:
+    """Return how images may be called, for messages."""
+    return ", ".join(sorted(IMAGE_SUFFIXES))
+
+
+def image_files(paths: Iterable[Path]) -> list[Path]:
+    """Return image files in order: files as given, folders as the images in them.
+
+    Raises:
+        UserError: A path does not exist, or a folder has no image.
+    """
+    files: list[Path] = []
+    for path in paths:
+        found = [path / name for name in _image_names(path)] if path.is_dir() else [path]
+        if not path.exists():
+            raise UserError(f"'{path}' does not exist; give image files or folders of them")
+        if not found:
+            raise UserError(f"folder '{path}' has no image; allowed: {allowed_suffixes()}")
+        files += found
+    return files
+
+
+def open_class_folders(
+    path: Path, source: Path, class_names: tuple[str, ...] | None = None
+) -> LabelledImages:
+    """List the images of a folder of class folders; images may lie deeper.
+
+    Args:
+        path: Of the class folders.
+        source: Folder from which the images have their names.
+        class_names: Of the training split; None: the folders are the classes.
+
+    Raises:
+        UserError: A folder has no image, or is none of the classes.
+    """
+    folders = visible_folders(path)
+    if not folders:
+        raise UserError(f"'{path}' has no class folders; put the images of each class into one")
+    names = class_names or tuple(folder.name for folder in folders)
+    index_of = {name: index for index, name in enumerate(names)}
+    files: list[pa.Array] = []
+    labels: list[int] = []
+    for folder in folders:
+        if folder.name not in index_of:
+            raise UserError(
+                f"'{folder}' is a class that the training images lack{did_you_mean(folder.name, names)}"
+            )
+        found = _image_names(folder)
+        if not found:
+            raise UserError(f"class folder '{folder}' has no image; allowed: {allowed_suffixes()}")
+        prefix = folder.relative_to(source).as_posix()
+        files.append(pa.array([f"{prefix}/{name}" for name in found], pa.large_string()))
+        labels.append(index_of[folder.name])
+    counts = [len(found) for found in files]
+    file_names = ArrowNames(pa.concat_arrays(files))
+    return LabelledImages(
+        class_names=names,
+        labels=np.repeat(np.array(labels, dtype=np.int64), counts),
+        names=file_names,
+        read=lambda index: read_file(f"{source}/{file_names[index]}"),
+    )
+
+
+def _image_names(folder: Path) -> list[str]:
+    """Return what is called like an image in a folder and below, as paths from there, in order."""
+    found: list[str] = []
+    for path, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        # What looks like an image but is a folder is a bad image, so that somebody notices it.
+        images = [name for name in (*folders, *files) if is_image_name(name)]
+        below = Path(path).relative_to(folder).as_posix()
+        found += images if below == "." else [f"{below}/{name}" for name in images]
+    return sorted(found, key=lambda name: name.split("/"))

@@ -1,0 +1,134 @@
+"""JPEG files by libjpeg-turbo, which does not hold the interpreter's lock: header, verdict and pixels.
+
+Dimension key: H height, W width; as stored, before the orientation counts.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import simplejpeg
+from jaxtyping import UInt8
+
+from effnet.data.orientation import parse_orientation
+from effnet.data.pillow import BadImageError, TruncatedImageError, check_pixels
+
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
+MAX_SCANS = 100
+"""A progressive file of more scans is refused: each costs a pass over all pixels, and encoders write ten."""
+
+_EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
+_APP1, _APP2, _SCAN = 0xE1, 0xE2, 0xDA
+_PROGRESSIVE_FRAMES = (0xC2, 0xCA)
+_WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xDA), 0xFF})
+# Where libjpeg only warns though pixels are lost; its other warnings are of matters of form.
+_DAMAGE = re.compile(r"bad (Huffman|arithmetic) code|instead of RST|extraneous bytes before marker 0xd[0-7]")
+
+
+@dataclass(frozen=True, slots=True)
+class JpegHeader:
+    """What a file says before its pixels."""
+
+    height: int
+    width: int
+    colorspace: str
+    """``YCbCr``, ``RGB``, ``Gray``, ``CMYK`` or ``YCCK``."""
+    orientation: int
+    """As in EXIF, 1 to 8."""
+    profile: bytes
+    """ICC; empty where there is none, or not all of it."""
+    scan: int
+    """Where in the file the first scan starts."""
+
+
+def read_header(encoded: bytes) -> JpegHeader | None:
+    """Read what a file says before its pixels; None where libjpeg-turbo's own interface does not read it.
+
+    Raises:
+        BadImageError: It has too many pixels or scans.
+    """
+    try:
+        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(encoded)
+    except ValueError:
+        return None
+    check_pixels(height, width)
+    exif, xmp, profile_parts, scan = b"", b"", [], len(encoded)
+    for marker, start, end in _segments(encoded):
+        if marker == _APP1 and encoded.startswith(_EXIF, start):
+            exif += encoded[start + len(_EXIF) : end]
+        elif marker == _APP1 and encoded.startswith(_XMP, start):
+            xmp = encoded[start + len(_XMP) : end]
+        elif marker == _APP2 and encoded.startswith(_ICC, start):
+            profile_parts.append(encoded[start + len(_ICC) : end])
+        elif marker in _PROGRESSIVE_FRAMES:
+            _check_scans(encoded)
+        scan = end
+    return JpegHeader(height, width, colorspace, parse_orientation(exif, xmp), _joined(profile_parts), scan)
+
+
+def decode_jpeg(
+    encoded: bytes, header: JpegHeader, *, shrink: int = 1, is_cmyk: bool = False
+) -> UInt8[np.ndarray, "H W C"]:
+    """Decode a whole file, strictly.
+
+    Args:
+        encoded: The file.
+        header: Of it.
+        shrink: 1, 2, 4 or 8: the sides are divided by this, which costs less than all pixels.
+        is_cmyk: Whether to return four colours as they are stored; else RGB.
+
+    Raises:
+        BadImageError: It is damaged or of a kind that libjpeg-turbo does not decode.
+        TruncatedImageError: It breaks off.
+    """
+    colorspace = "CMYK" if is_cmyk else "RGB"
+    height, width = math.ceil(header.height / shrink), math.ceil(header.width / shrink)
+    try:
+        return simplejpeg.decode_jpeg(encoded, colorspace, min_height=height, min_width=width)
+    except ValueError as error:
+        message = str(error)
+    # Only the first warning is told: one of form may hide that the file breaks off.
+    if "premature end" in message.lower() or not has_end(encoded, header):
+        raise TruncatedImageError("the JPEG data is truncated")
+    if _DAMAGE.search(message):
+        raise BadImageError(f"the JPEG file is damaged: {message.removeprefix('Corrupt JPEG data: ')}")
+    try:
+        return simplejpeg.decode_jpeg(encoded, colorspace, min_height=height, min_width=width, strict=False)
+    except ValueError as error:
+        raise BadImageError(f"the JPEG file cannot be decoded: {error}") from error
+
+
+def has_end(encoded: bytes, header: JpegHeader) -> bool:
+    """Whether there is an end marker behind the pixels; a file that was cut off has none."""
+    return encoded.rfind(JPEG_END, header.scan) >= 0
+
+
+def _segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield the marker of each segment, the last of which is the first scan's, and where its data lies."""
+    place = encoded.find(b"\xff", len(JPEG_START))
+    while 0 <= place <= len(encoded) - 4:
+        marker, end = encoded[place + 1], place + 1
+        if marker not in _WITHOUT_LENGTH:
+            end = place + 2 + int.from_bytes(encoded[place + 2 : place + 4], "big")
+            yield marker, place + 4, end
+            if marker == _SCAN:
+                return
+        place = encoded.find(b"\xff", end)
+
+
+def _check_scans(encoded: bytes) -> None:
+    scans = encoded.count(bytes((0xFF, _SCAN)))
+    if scans > MAX_SCANS:
+        raise BadImageError(f"a progressive JPEG file of {scans} scans; at most {MAX_SCANS} are read")
+
+
+def _joined(parts: list[bytes]) -> bytes:
+    """Join a profile's parts; each starts with its number, from 1, and how many there are."""
+    parts.sort()
+    is_complete = all(tuple(part[:2]) == (number, len(parts)) for number, part in enumerate(parts, start=1))
+    return b"".join(part[2:] for part in parts) if is_complete else b""

@@ -1,0 +1,53 @@
+"""Read a file that may be anything: a folder, a pipe, a link to nowhere, or changing while it is read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+MAX_FILE_BYTES = 1 << 29
+"""Larger files are refused unread; as many pixels as are read fit in, with three colours of 16 bits."""
+
+_REASONS = {
+    errno.EISDIR: "is a folder",
+    errno.ELOOP: "is a link that leads to itself",
+    errno.EACCES: "may not be read by this user",
+    errno.EPERM: "may not be read by this user",
+    errno.ENXIO: "is no regular file",
+}
+
+
+def read_file(path: str | Path) -> bytes:
+    """Return what is in a regular file; never waits for anything to be written.
+
+    Raises:
+        OSError: ``strerror`` says in plain words why there is nothing to return: it is a folder, it does
+            not exist any more, it may not be read, it is larger than `MAX_FILE_BYTES`, ...
+    """
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.ENXIO, "")
+            if status.st_size > MAX_FILE_BYTES:
+                raise OSError(errno.EFBIG, f"has {status.st_size} bytes; at most {MAX_FILE_BYTES} are read")
+            content = file.read(status.st_size + 1)
+    except OSError as error:
+        number = error.errno or errno.EIO
+        raise OSError(number, _reason(path, number) or error.strerror or str(error)) from error
+    if len(content) != status.st_size:
+        raise OSError(errno.EIO, "changed while it was read")
+    return content
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe that nobody writes to would keep us waiting."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _reason(path: str | Path, number: int) -> str | None:
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        return "is a link to nothing" if Path(path).is_symlink() else "does not exist any more"
+    return _REASONS.get(number)

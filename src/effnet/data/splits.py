@@ -1,0 +1,72 @@
+"""Which images are to train on, and which are to validate on."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+
+from effnet.data.images import LabelledImages
+from effnet.errors import UserError
+
+VAL_NAMES = ("val", "validation", "valid", "test")
+"""What the second split may be called; the first one that exists counts."""
+
+
+def split_files(source: str, files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Sort files into training and validation by a word of their names.
+
+    Files without such a word are all to train on, if none of the others are.
+
+    Args:
+        source: What the user gave, for the message.
+        files: With names such as ``train-00000-of-00001.parquet`` or ``flowers-validation-03.tar``.
+
+    Raises:
+        UserError: There are files to validate on, but none to train on.
+    """
+    by_split: dict[str, list[Path]] = {}
+    for file in files:
+        words = re.split(r"[-_.]", file.stem)
+        split = next((word for word in words if word in ("train", *VAL_NAMES)), "")
+        by_split.setdefault(split, []).append(file)
+    val = next((by_split[name] for name in VAL_NAMES if name in by_split), [])
+    train = by_split.get("train", [] if val else by_split.get("", []))
+    if not train:
+        kind = files[0].suffix
+        raise UserError(
+            f"'{source}' has {kind[1:]} files to validate on ({val[0].name}) but none to train on, such as "
+            f"train-00000-of-00001{kind}"
+        )
+    return train, val
+
+
+def stratified_split(images: LabelledImages, *, val_fraction: float, seed: int) -> Bool[np.ndarray, " N"]:
+    """Return a mask of the images to hold out: of each class the share, at least one, but not all.
+
+    An image's place in the draw is a hash of its name and the seed, so that the split depends neither on
+    the order of the files nor on where the folder lies, and images that are added later move few others.
+
+    Raises:
+        UserError: A class has a single image.
+    """
+    counts = np.bincount(images.labels, minlength=len(images.class_names))
+    if (counts == 1).any():
+        label = int(np.argmax(counts == 1))
+        name = images.names[int(np.argmax(images.labels == label))]
+        raise UserError(
+            f"class '{images.class_names[label]}' has a single image, {name}; it needs two, one to train on "
+            "and one to validate on, or the data a validation split of its own"
+        )
+    held_out_counts = np.minimum(np.maximum(np.rint(val_fraction * counts), 1), counts - 1)
+    digests = (hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8] for name in images.names)
+    hashes = np.frombuffer(b"".join(digests), dtype=">u8")
+    by_class = np.lexsort((hashes, images.labels))
+    place_in_class = np.arange(len(images)) - np.repeat(np.cumsum(counts) - counts, counts)
+    held_out = np.zeros(len(images), dtype=bool)
+    held_out[by_class[place_in_class < np.repeat(held_out_counts, counts)]] = True
+    return held_out

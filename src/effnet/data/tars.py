@@ -1,0 +1,200 @@
+"""Images in tar files as webdataset writes them, each read where it lies, in any order.
+
+An image's label is in a file of the same name beside it: ``0001.jpg`` and ``0001.cls``, or ``0001.json``.
+Where no image has one, as in the ImageNet-21k release of 2021, each tar is a class and is called like it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from effnet.data.cache import cache_folder, use_cached
+from effnet.data.folders import allowed_suffixes, is_image_name
+from effnet.data.names import ArrowNames
+from effnet.data.rows import Rows
+from effnet.data.tar_headers import Member, read_members
+from effnet.data.threads import thread_count
+from effnet.errors import UserError
+from effnet.files import whole_file
+
+JSON_LABELS = ("label", "class", "cls", "class_id", "class_name", "target")
+"""Under which of these keys a ``.json`` file has the label; the first one counts."""
+
+_INDEX_FORMAT = "1"
+"""Another one where the same tars would give another index."""
+_INDEX_SCHEMA = pa.schema(
+    {
+        "tar": pa.int32(),
+        "offset": pa.int64(),
+        "size": pa.int64(),
+        "name": pa.large_string(),
+        "label": pa.dictionary(pa.int32(), pa.large_string()),
+    }
+)
+_READ_AHEAD = 4096
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """Return the names that a pattern stands for: ``{00..12}`` counts, ``{train,val}`` lists."""
+    match = re.search(r"\{([^{}]*)\}", pattern)
+    if match is None:
+        return [pattern]
+    options = match[1].split(",")
+    if counts := re.fullmatch(r"(\d+)\.\.(\d+)", match[1]):
+        first, last = counts.groups()
+        options = [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+    start, end = pattern[: match.start()], pattern[match.end() :]
+    names = (name for option in options for name in expand_braces(start + option + end))
+    return list(dict.fromkeys(names))  # Inside other braces, the same name comes once for each of the others.
+
+
+def is_tar_name(name: str) -> bool:
+    """Whether a file is called like a tar; like a compressed one too, so that `read_tars` refuses it."""
+    return re.search(r"\.(tar(\.\w+)?|tgz|txz)$", name.lower()) is not None and not name.startswith(".")
+
+
+def tar_files(folder: Path) -> list[Path]:
+    """Return the tars in a folder, in order."""
+    return sorted(file for file in folder.iterdir() if is_tar_name(file.name))
+
+
+def read_tars(files: Sequence[Path]) -> Rows:
+    """List the images in tars by their headers, and read them when they are needed.
+
+    The list is kept in `effnet.data.cache.cache_folder`, so that the tars are scanned again only when one
+    of them has changed.
+
+    Args:
+        files: Of one split, in order.
+
+    Raises:
+        UserError: A tar cannot be read, is cut off, or has no images; some images have labels and others
+            have none.
+    """
+    index = _index(files)
+    labels, stems = index.column("label"), pa.array([file.stem for file in files], pa.large_string())
+    if labels.null_count == len(labels):
+        labels = pa.DictionaryArray.from_arrays(index.column("tar"), stems)
+    elif labels.null_count:
+        name = index.column("name")[pc.index(labels.is_null(), True).as_py()].as_py()
+        raise UserError(f"{name} has no label, though others have: write one beside it, as .cls or .json")
+    else:
+        labels = _numbers_if_all_are(labels)
+    names = ArrowNames(index.column("name"))
+    tars, offsets, sizes = (index.column(name).to_numpy() for name in ("tar", "offset", "size"))
+
+    def read(row: int) -> bytes:
+        with files[tars[row]].open("rb", buffering=0) as file:
+            file.seek(offsets[row])
+            content = file.read(sizes[row])
+        if len(content) != sizes[row]:
+            raise OSError(errno.EIO, "its tar changed after it was opened")
+        return content
+
+    return Rows(class_names=(), labels=labels, names=names, read=read)
+
+
+def _numbers_if_all_are(labels: pa.DictionaryArray) -> pa.DictionaryArray:
+    values = labels.dictionary.to_pylist()
+    if all(value.isdecimal() and str(int(value)) == value for value in values):
+        return pa.DictionaryArray.from_arrays(labels.indices, pa.array([int(value) for value in values]))
+    return labels
+
+
+def _index(files: Sequence[Path]) -> pa.RecordBatch:
+    """Return one row an image, from the cache where nothing has changed."""
+    try:
+        states = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        digest = hashlib.sha256(json.dumps([_INDEX_FORMAT, states]).encode()).hexdigest()
+        path = cache_folder() / "tars" / f"{digest[:32]}.arrow"
+        with suppress(OSError, pa.ArrowException):
+            index = _map_index(path)
+            use_cached(path)
+            return index
+        index = _scan(files)
+    except OSError as error:
+        raise UserError(f"cannot read '{error.filename or files[0]}': {error.strerror or error}") from None
+    # Without a cache that can be written the next scan takes as long, and no more.
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as temporary, pa.ipc.new_file(str(temporary), index.schema) as writer:
+            writer.write_batch(index)
+    return index
+
+
+def _map_index(path: Path) -> pa.RecordBatch:
+    with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+        return reader.get_batch(0)
+
+
+def _scan(files: Sequence[Path]) -> pa.RecordBatch:
+    with ThreadPoolExecutor(thread_count(0)) as pool:
+        tables = list(pool.map(_scan_tar, range(len(files)), files))
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks().to_batches()[0]
+
+
+def _scan_tar(number: int, path: Path) -> pa.Table:
+    """List the images of a tar, each with its label, if any."""
+    images: list[Member] = []
+    by_class_file: dict[str, str] = {}
+    by_json: dict[str, str] = {}
+    with path.open("rb", buffering=_READ_AHEAD) as file:
+        for member in read_members(file, path):
+            stem, _, suffix = member.name.rpartition(".")
+            if is_image_name(member.name.rpartition("/")[2]):
+                images.append(member)
+            elif suffix.lower() == "cls":
+                by_class_file[stem] = _content(file, member).decode(errors="replace").strip()
+            elif suffix.lower() == "json" and (label := _json_label(_content(file, member))):
+                by_json[stem] = label
+    labels = by_json | by_class_file
+    images = [image for image in images if not _is_companion(image.name, labels)]
+    if not images:
+        raise UserError(f"'{path}' has no image; take it away, or put {allowed_suffixes()} into it")
+    names, offsets, sizes = zip(*images, strict=True)
+    found = [labels.get(name.rpartition(".")[0]) for name in names]
+    return pa.table(
+        [
+            pa.array(np.full(len(images), number, np.int32)),
+            pa.array(offsets, pa.int64()),
+            pa.array(sizes, pa.int64()),
+            pa.array([f"{path.name}/{name}" for name in names], pa.large_string()),
+            pa.array(found, pa.large_string()).dictionary_encode(),
+        ],
+        schema=_INDEX_SCHEMA,
+    )
+
+
+def _content(file: BinaryIO, member: Member) -> bytes:
+    file.seek(member.offset)
+    return file.read(member.size)
+
+
+def _json_label(text: bytes) -> str | None:
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(values, dict):
+        return None
+    label = next((values[key] for key in JSON_LABELS if key in values), None)
+    return str(label) if isinstance(label, int | str) else None
+
+
+def _is_companion(name: str, labels: dict[str, str]) -> bool:
+    """Whether an image goes with one that has a label, as ``0001.mask.png`` with ``0001.jpg``."""
+    folder, slash, file = name.rpartition("/")
+    sample = folder + slash + file.partition(".")[0]
+    return name.rpartition(".")[0] not in labels and sample in labels

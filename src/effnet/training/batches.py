@@ -1,0 +1,32 @@
+"""The batches of a run, from wherever its images are."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from effnet.data.loader import Batch, train_batches
+from effnet.data.resident import resident_batches
+from effnet.schedule.progressive import StageSchedule
+from effnet.training.experiment import Experiment
+
+
+def run_batches(
+    experiment: Experiment, schedule: StageSchedule, *, seed: int, start_step: int = 0
+) -> Generator[Batch, None, None]:
+    """Yield the batch of every step from ``start_step`` on.
+
+    Args:
+        experiment: The run; its images come from the device where they are kept there.
+        schedule: Of the run, or of a few steps to measure.
+        seed: Of the order and of all augmentation.
+        start_step: The first step to yield.
+
+    Yields:
+        Batches. Closing the generator stops its threads.
+    """
+    data, augment = experiment.config.data, experiment.config.augment
+    if experiment.resident is not None:
+        return resident_batches(
+            experiment.resident, schedule, data, augment, seed=seed, start_step=start_step
+        )
+    return train_batches(experiment.data.train, schedule, data, augment, seed=seed, start_step=start_step)

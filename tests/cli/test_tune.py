@@ -1,0 +1,106 @@
+"""The command that says which loader settings are fastest."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from effnet.schedule.progressive import StageSettings
+from effnet.training import tune as tune_module
+from effnet.training.tune import PlaceSpeed, StageSpeed, Tuning
+
+SETTINGS = StageSettings(
+    stage=0,
+    start_step=0,
+    end_step=100,
+    image_size=128,
+    batch_size=64,
+    randaugment_magnitude=5.0,
+    mixup_alpha=0.0,
+    cutmix_alpha=0.0,
+    dropout_rate=0.0,
+    drop_path_rate=0.0,
+)
+STAGES = tuple(
+    StageSpeed(
+        settings=replace(SETTINGS, stage=stage, image_size=128 + 64 * stage),
+        measured_batch_size=32,
+        network=900.0,
+        loader={1: 250.0, 2: loader},
+        together=400.0 + 50 * stage,
+        data_wait=0.25,
+    )
+    for stage, loader in enumerate([500.0, 1000.0])
+)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(tune_module, "SECONDS", 0.01)
+    monkeypatch.setattr(tune_module, "_CPU_STEP_SECONDS", 0.02)
+
+
+@pytest.fixture
+def told(monkeypatch, effnet, recipe):
+    """Print what follows from made-up speeds."""
+
+    def tell(short_sides: tuple[int, ...], data: str) -> list[str]:
+        worker = PlaceSpeed(place="worker", workers=2, stages=STAGES)
+        slower = tuple(replace(stage, together=100.0, loader={1: 2000.0}) for stage in STAGES)
+        device = PlaceSpeed(place="device", workers=1, stages=slower)
+        tuning = Tuning(places=(worker, device), fastest=worker, short_sides=short_sides)
+        monkeypatch.setattr("effnet.api.tune_run", lambda config, report: tuning)
+        answer = effnet("tune", data, "--recipe", recipe)
+        assert (answer.code, answer.err) == (0, "")
+        return [line.rstrip() for line in answer.out.splitlines()]
+
+    return tell
+
+
+@pytest.mark.usefixtures("quick")
+def test_tune_prints_speeds_and_what_to_set(effnet, recipe, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = effnet("tune", photos, "--recipe", recipe)
+    assert answer.code == 0
+    rows = [line.split() for line in answer.out.splitlines() if line.startswith(("worker", "device"))]
+    assert [row[:5] for row in rows] == [
+        [place, str(stage), size, "px", "4"]
+        for place in ("worker", "device")
+        for stage, size in ((1, "8"), (2, "16"))
+    ]
+    assert "fastest: --set data.workers=" in answer.out
+    assert "measuring steps at 8 px" in answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_tune_prints_json(effnet, recipe):
+    document = json.loads(effnet("tune", "--recipe", recipe, "--json").out)
+    assert document["changes"][0].startswith("data.workers=")
+    assert {stage["image_size"] for place in document["places"] for stage in place["stages"]} == {8, 16}
+
+
+def test_what_is_slower_than_the_network_is_named_with_what_helps(told):
+    lines = told((160, 240), "my photos")
+    assert lines[:4] == [
+        "images a second: the network alone, the loader alone, both together",
+        "augment.place  stage    size  batch  network  1 thread  2 threads  together  wait  bottleneck",
+        "worker             1  128 px     32    900.0       250        500     400.0   25%      loader",
+        "worker             2  192 px     32    900.0       250       1000     450.0   25%     network",
+    ]
+    assert lines[5].split() == ["device", "2", "192", "px", "32", "900.0", "2000", "100.0", "25%", "network"]
+    assert lines[7:] == [
+        "augment.place=worker with data.workers=2: 30.2 s of training steps",
+        "augment.place=device with data.workers=1: 2 min 8 s of training steps",
+        "fastest: --set data.workers=2 --set augment.place=worker",
+        "the loader is the bottleneck of stage 1; smaller copies of the images are read faster:",
+        "  effnet data prepare 'my photos' --out STORE --short-sides 160,240",
+    ]
+
+
+def test_where_nothing_can_be_prepared_the_bottleneck_is_named_alone(told):
+    assert told((), "store")[-1] == "the loader is the bottleneck of stage 1"
+
+
+def test_data_that_is_not_there_is_told(mistake, recipe, photos):
+    assert "photoz' does not exist" in mistake("tune", photos.parent / "photoz", "--recipe", recipe)
