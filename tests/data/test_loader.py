@@ -219,8 +219,10 @@ def test_too_many_bad_images_stop_the_run(picture, encode, two_stages):
     images = _images(picture, encode, bad=(1, 3, 5, 7))
     with pytest.raises(
         UserError,
-        match=r"3 of 11 training images cannot be read \(27.3%\), more than data.max_bad_fraction = 0.2 allows: "
-        r"(image \d: the JPEG data is truncated; ){3}mend or remove them \('effnet data check digits' finds all",
+        match=r"3 of 11 training images cannot be read \(27.3%\), "
+        r"more than data.max_bad_fraction = 0.2 allows: "
+        r"(image \d: the JPEG data is truncated; ){3}"
+        r"mend or remove them \('effnet data check digits' finds all",
     ):
         _train(images, two_stages(IMAGES), most_bad=0.2)
     assert not _data_threads()

@@ -193,8 +193,13 @@ def _files(cached, pattern):
 
 
 def test_batches_over_a_bad_connection_are_those_of_the_local_store(server, stage, local_batches):
-    rng = random.Random(0)
-    server.fault = lambda name: rng.choice(("dropped", "busy", "dead", None))
+    rng, seen = random.Random(0), Counter()
+
+    def fault(name):
+        seen[name] += 1
+        return rng.choice(("dropped", "busy", "dead", None)) if seen[name] <= 4 else None
+
+    server.fault = fault
     batches = _batches(_open(server), stage)
     _assert_equal(batches, local_batches)
     assert len(server.requests) > 1.5 * len(server.counts)
@@ -260,6 +265,17 @@ def test_server_that_knows_no_ranges_will_do(server, store, monkeypatch):
     monkeypatch.setattr(fetching, "PIECE_BYTES", 4096)
     server.knows_ranges = False
     assert _open(server).read(7).read(1) == _like_local(store).read(7).read(1)
+
+
+def test_server_that_stops_knowing_ranges_will_do(server, store, monkeypatch):
+    monkeypatch.setattr(fetching, "PIECE_BYTES", 4096)
+
+    def fault(name):
+        server.knows_ranges = server.counts["train-00000-48.arrow"] <= 1
+
+    server.fault = fault
+    assert _open(server).read(0).read(1) == _like_local(store).read(0).read(1)
+    assert server.counts["train-00000-48.arrow"] == 2
 
 
 def test_server_that_is_gone_ends_the_run(server, stage):
@@ -394,6 +410,14 @@ def test_cache_keeps_its_limit_and_what_was_removed_is_fetched_again(
     _assert_equal(batches, local_batches)
     assert largest < max(sizes) <= limit + largest
     assert max(server.counts.values()) > 1
+
+
+def test_file_that_is_opened_counts_as_used(server, cached):
+    _open(server).read(0).read(0)
+    (path,) = cached.rglob("train-00000-24.arrow")
+    cache.os.utime(path, (0, 0))
+    _open(server).read(0).read(0)
+    assert path.stat().st_mtime > time.time() - 60
 
 
 def test_image_of_a_removed_file_stays_readable(server, store, cached):

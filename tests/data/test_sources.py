@@ -189,11 +189,11 @@ def test_only_visible_image_files_count(class_folders):
 
 def test_classes_follow_the_order_of_folders_and_files(class_folders):
     source = class_folders({"b": 2, "a": 11})
-    (source / "a" / "a").mkdir()
-    (source / "a" / "a" / "0.jpg").write_bytes(b"")
+    (source / "a" / "a_00").mkdir()
+    (source / "a" / "a_00" / "0.jpg").write_bytes(b"")
     images = open_labelled(str(source))
     assert list(images.names) == sorted(images.names, key=lambda name: name.split("/"))
-    assert images.names[0] == "a/a/0.jpg"
+    assert images.names[0] == "a/a_00/0.jpg"
     assert images.labels.tolist() == [0] * 12 + [1] * 2
 
 
@@ -421,6 +421,12 @@ def test_parquet_validation_class_that_training_lacks_is_refused(tmp_path, files
 def test_parquet_without_labels_is_refused(tmp_path, files):
     _write_parquet(tmp_path / "train.parquet", files[:2], [0, -1], names=["a", "b"])
     with pytest.raises(UserError, match=r"has class -1 in train.parquet\[1\]"):
+        _open(tmp_path)
+
+
+def test_parquet_row_without_a_label_is_refused(tmp_path, files):
+    _write_parquet(tmp_path / "train.parquet", files[:3], [0, 1, None], names=["a", "b"])
+    with pytest.raises(UserError, match=r"has class None in train.parquet\[2\]"):
         _open(tmp_path)
 
 

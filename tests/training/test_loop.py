@@ -557,9 +557,10 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_the_checkpoint(whole, config, 
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
+    handler = signal.getsignal(signal.SIGINT)
     with stopped_in(monkeypatch, 35, interrupt_twice), pytest.raises(KeyboardInterrupt):
         start_run(config, tmp_path / "run", quiet=True)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     assert checkpoint(tmp_path / "run")[1]["step"] == 28
     resume_run(tmp_path / "run", quiet=True)
     assert_same_end(tmp_path / "run", whole.path)
