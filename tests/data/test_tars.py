@@ -124,6 +124,17 @@ def test_tars_in_folders_of_splits(tmp_path):
     assert (len(data.train), len(data.val), data.class_names) == (6, 2, ("cat", "dog"))
 
 
+def test_tar_beside_class_folders_is_where_they_came_from(tmp_path, class_folders):
+    source = class_folders({"cat": 2, "dog": 1}, under="train")
+    _write(source / "pets.tar", _samples([0, 1]))
+    (source / "pets.tgz").write_bytes(b"")
+    assert list(open_splits(str(source))[0].names) == [
+        "train/cat/cat_00.jpg",
+        "train/cat/cat_01.jpg",
+        "train/dog/dog_00.jpg",
+    ]
+
+
 def test_word_of_the_name_tells_the_split(tmp_path):
     _write(tmp_path / "flowers-train-000.tar", _samples([0, 1]))
     _write(tmp_path / "flowers-validation-000.tar", _samples([1]))

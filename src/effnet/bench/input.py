@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,17 +17,19 @@ from effnet.bench import ours
 from effnet.bench.measure import Pass, Timing, take_turns
 from effnet.bench.methods import BASELINE, DECODING, DECODING_COPIES, PIPELINES, RANDAUGMENTS, Method
 from effnet.bench.workload import Photos, UnavailableError, Workload, lay_out, open_stored
-from effnet.data.copies import CopySettings
+from effnet.config import ProgressiveConfig
+from effnet.data.copies import CopySettings, sides_for
 from effnet.data.images import LabelledImages
 from effnet.data.prepare import prepare_store
+from effnet.schedule.progressive import image_sizes
 
 Task: TypeAlias = Literal["crop", "crop and RandAugment", "RandAugment alone"]
 """A crop is resized and mirrored or not."""
 
 JPEG_BYTES_PER_SECOND = 65e6
 """Of JPEG, what libjpeg-turbo decodes on one core of a server of 2021 (AMD EPYC, 2.45 GHz) at most."""
-SIDE_OF_COPIES = 1.25
-"""Short side of a store's copies, as a share of the image size."""
+STAGES = 4
+"""Of the run, from the smallest to the largest size, that a store is made for."""
 
 _PACKAGES = ("numpy", "opencv-python-headless", "pillow", "simplejpeg", "timm", "torchvision")
 _OPTIONAL_PACKAGES = ("nvidia-dali-cuda130", "ffcv")
@@ -110,8 +111,8 @@ def bench_input(
         images: Photos in a round, at most.
         rounds: How often each method takes its turn.
         store: Folder of a store that was prepared from ``source``.
-        prepare: Make a store of the photos for as long as this takes, with short sides of `SIDE_OF_COPIES`
-            times the sizes.
+        prepare: Make a store of the photos for as long as this takes, with the copies that a run of
+            `STAGES` stages needs.
         randaugment: Also measure with RandAugment behind the crop, and RandAugment by itself.
         announce: Told what is measured next.
 
@@ -165,7 +166,8 @@ def _tasks(randaugment: bool) -> list[tuple[Task, tuple[Method, ...]]]:
 
 
 def _prepared(photos: Photos, sizes: Sequence[int], out: Path) -> LabelledImages:
-    short_sides = tuple(sorted({math.ceil(SIDE_OF_COPIES * size) for size in sizes}))
+    stages = ProgressiveConfig(stages=STAGES, image_size=(min(sizes), max(sizes)))
+    short_sides = sides_for(image_sizes(stages, max(sizes)), evaluated_side=max(sizes))
     prepare_store(str(photos.folder), out, CopySettings(short_sides=short_sides))
     return open_stored(out, [file.relative_to(photos.folder).as_posix() for file in photos.files])
 

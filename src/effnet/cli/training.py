@@ -30,7 +30,8 @@ DataArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="[DATA]",
-        help="A folder of class folders (or of train/ and val/), of parquet files, or `digits`.",
+        help="A folder of class folders (or of train/ and val/), of parquet files or of tars, a prepared "
+        "store or its address, `hf:NAME`, or `digits`.",
     ),
 ]
 RecipeOption = Annotated[

@@ -31,7 +31,10 @@ class ArrowNames(Sequence[str]):
     def __getitem__(self, index: slice) -> Sequence[str]: ...
     def __getitem__(self, index: int | slice) -> str | Sequence[str]:
         if isinstance(index, slice):
-            return ArrowNames(self._array.take(pa.array(range(*index.indices(len(self))), pa.int64())))
+            places = range(*index.indices(len(self)))
+            if places.step == 1:
+                return ArrowNames(self._array.slice(places.start, len(places)))
+            return ArrowNames(self._array.take(pa.array(places, pa.int64())))
         return self._array[index].as_py()
 
 

@@ -116,15 +116,14 @@ def _open_folder(source: str, path: Path) -> _Splits:
         return open_store(path)
     if files := sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet")):
         return _open_parquet(source, *split_files(source, files))
-    if files := tar_files(path):
-        return _open_tars(source, *split_files(source, files))
     train_path, val_path = _split_folders(path)
+    if visible_folders(train_path):  # A tar beside them is where they came from.
+        train = open_class_folders(train_path, path)
+        return train, open_class_folders(val_path, path, train.class_names) if val_path else None
     if files := tar_files(train_path):
-        return _open_tars(source, files, tar_files(val_path) if val_path else [])
-    if not visible_folders(train_path):
-        raise UserError(f"'{train_path}' has no class folders; give {_FORMS}")
-    train = open_class_folders(train_path, path)
-    return train, open_class_folders(val_path, path, train.class_names) if val_path else None
+        train_files, val_files = (files, tar_files(val_path)) if val_path else split_files(source, files)
+        return _open_tars(source, train_files, val_files)
+    raise UserError(f"'{train_path}' has no class folders; give {_FORMS}")
 
 
 def _open_files(source: str, path: Path) -> _Splits:
