@@ -255,7 +255,11 @@ class _TrainPlan:
         first = schedule.samples_before(step) + own.start
         if images.expect is not None:
             soon = sample_order(
-                seed, first, first + EXPECTED_SAMPLES, images=len(images), blocks=images.blocks
+                seed,
+                first,
+                first + min(EXPECTED_SAMPLES, len(images)),
+                images=len(images),
+                blocks=images.blocks,
             )
             images.expect(soon)
         # Pinned memory of batches that are done with is used again by torch itself.

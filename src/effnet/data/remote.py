@@ -1,6 +1,6 @@
 """A prepared store that is somewhere else: its files are fetched when they are needed, or a little before.
 
-They lie in `effnet.data.cache.cache_folder` and are mapped from there.
+They lie in `effnet.data.cache.cache_folder` and are read from there.
 """
 
 from __future__ import annotations
