@@ -1,4 +1,6 @@
 import multiprocessing
+import subprocess
+import sys
 import time
 
 import pytest
@@ -60,3 +62,37 @@ def test_worker_processes_count_while_they_run_and_afterwards():
     afterwards = cpu_seconds() - start
     assert WORK < while_running < 2 * WORK
     assert while_running <= afterwards < 2 * WORK
+
+
+PAGE_FAULTS = """
+import platform, resource
+import numpy as np
+from effnet.bench.measure import settle_allocator
+if {is_settled}:
+    settle_allocator()
+def use():
+    for image in [np.empty(1 << 20, np.uint8) for _ in range(4)]:
+        image.fill(1)
+for _ in range(4):
+    use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    use()
+print(platform.libc_ver()[0], (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 20)
+"""
+
+
+def test_images_keep_their_memory():
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", PAGE_FAULTS.format(is_settled=is_settled)],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for is_settled in (True, False)
+    ]
+    (library, settled), (_, unsettled) = printed
+    assert int(settled) < 10
+    if library == "glibc":
+        assert int(unsettled) > 100

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from effnet.bench import ours
-from effnet.bench.measure import Pass, Timing, take_turns
+from effnet.bench.measure import Pass, Timing, settle_allocator, take_turns
 from effnet.bench.methods import BASELINE, DECODING, DECODING_COPIES, PIPELINES, RANDAUGMENTS, Method
 from effnet.bench.workload import Photos, UnavailableError, Workload, lay_out, open_stored
 from effnet.config import ProgressiveConfig
@@ -120,6 +120,7 @@ def bench_input(
         UserError: The data or the store cannot be used.
     """
     with _one_thread(), TemporaryDirectory(prefix="effnet-bench-") as folder:
+        settle_allocator()
         scratch = Path(folder)
         (scratch / "photos").mkdir()
         photos = lay_out(source, images, scratch / "photos")

@@ -33,6 +33,10 @@ PIPELINES = (
         name="effnet: bilinear, decoding in parts", open=ours.images_alone(ours.AS_RELEASED, in_parts=True)
     ),
     Method(name="effnet: bilinear, whole loader", open=ours.whole_loader(ours.AS_RELEASED)),
+    Method(
+        name="effnet: bilinear, whole loader, 4 epochs in parts",
+        open=ours.whole_loader(ours.AS_RELEASED, epochs=4),
+    ),
     Method(name="effnet: bilinear with antialias", open=ours.images_alone(ours.ANTIALIASED)),
     Method(name="effnet: bicubic with antialias, as timm", open=ours.images_alone(ours.LIKE_TIMM)),
     Method(

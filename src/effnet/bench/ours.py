@@ -53,8 +53,8 @@ def images_alone(config: DataConfig, *, stored: bool = False, in_parts: bool = F
 
     @contextmanager
     def open_method(workload: Workload) -> Iterator[Pass]:
-        if in_parts and not is_installed():
-            raise UnavailableError("nvImageCodec is not installed; it is in the extra 'region'")
+        if in_parts:
+            _check_parts()
         images, samples = _images(workload, stored), count()
         settings, augment = _settings(workload, len(images)), _augment(workload)
 
@@ -79,13 +79,21 @@ def images_alone(config: DataConfig, *, stored: bool = False, in_parts: bool = F
     return open_method
 
 
-def whole_loader(config: DataConfig, *, stored: bool = False) -> Open:
-    """Return a method that takes the batches of an epoch from the loader, as a training run does."""
+def whole_loader(config: DataConfig, *, stored: bool = False, epochs: int = 1) -> Open:
+    """Return a method that takes batches from the loader, as a training run does.
+
+    Args:
+        config: How crops are drawn and resized.
+        stored: Whether to read from the prepared store.
+        epochs: Of several, all but the first decode crops alone where that is worth it.
+    """
 
     @contextmanager
     def open_method(workload: Workload) -> Iterator[Pass]:
+        if epochs > 1:
+            _check_parts()
         images, augment, seeds = _images(workload, stored), _augment(workload), count()
-        settings = _settings(workload, len(images))
+        settings = _settings(workload, len(images), epochs)
         schedule = StageSchedule((settings,), len(images), settings.batch_size)
 
         def run() -> int:
@@ -172,12 +180,17 @@ def _images(workload: Workload, stored: bool) -> LabelledImages:
     return workload.stored
 
 
-def _settings(workload: Workload, images: int) -> StageSettings:
+def _check_parts() -> None:
+    if not is_installed():
+        raise UnavailableError("nvImageCodec is not installed; it is in the extra 'region'")
+
+
+def _settings(workload: Workload, images: int, epochs: int = 1) -> StageSettings:
     batch_size = min(BATCH_SIZE, images)
     return StageSettings(
         stage=0,
         start_step=0,
-        end_step=images // batch_size,
+        end_step=epochs * images // batch_size,
         image_size=workload.size,
         batch_size=batch_size,
         randaugment_magnitude=float(MAGNITUDE),
