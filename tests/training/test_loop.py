@@ -43,17 +43,14 @@ from effnet.evaluation.evaluator import evaluate_model
 from effnet.nn import build_model
 from effnet.recipes import config_to_toml
 from effnet.schedule.progressive import StageSchedule, StageSettings
-from effnet.training import loop, waiting
+from effnet.training import loop, waiting, window
 from effnet.training import step as step_module
 from effnet.training.checkpoint import save_checkpoint
 from effnet.training.experiment import prepare_experiment
 from effnet.training.journal import read_metrics
-from effnet.training.loop import (
-    DivergedRunError,
-    InterruptedRunError,
-    RunResult,
-    is_evaluation_step,
-)
+from effnet.training.loop import InterruptedRunError, RunResult
+from effnet.training.validation import is_evaluation_step
+from effnet.training.window import DivergedRunError
 from effnet.weights import load_weights, save_weights
 
 COLORS = {"blue": (20, 40, 220), "green": (30, 210, 40), "red": (220, 30, 30)}
@@ -415,10 +412,10 @@ def test_the_result_tells_the_share_of_waiting_over_all_sessions(config, tmp_pat
 
     real_batches = loop.run_batches
     monkeypatch.setattr(loop, "run_batches", slow_batches)
-    for module in (loop, waiting):
+    for module in (loop, waiting, window):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
     before_each_step(monkeypatch, lambda state, batch: later(1.0))
-    monkeypatch.setattr(loop, "_evaluate", lambda *_: later(100.0))
+    monkeypatch.setattr(loop, "evaluate_run", lambda *_: later(100.0))
     short = replace(config, train=replace(config.train, epochs=6.0))
     with stopped_in(monkeypatch, 3), pytest.raises(InterruptedRunError):
         start_run(short, tmp_path / "run", quiet=True)

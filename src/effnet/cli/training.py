@@ -132,7 +132,8 @@ def _finish(
     import torch
 
     from effnet.api import resume_run, start_run
-    from effnet.training.loop import DivergedRunError, InterruptedRunError
+    from effnet.training.loop import InterruptedRunError
+    from effnet.training.window import DivergedRunError
 
     try:
         if resume is not None:

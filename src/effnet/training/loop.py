@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import time
-from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, field
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from effnet.data.loader import Batch
 from effnet.errors import UnreachableError
-from effnet.evaluation.evaluator import evaluate_model
-from effnet.evaluation.metrics import Scores
 from effnet.training.batches import run_batches
 from effnet.training.checkpoint import load_checkpoint, save_checkpoint
-from effnet.training.display import Display, StepReport
+from effnet.training.display import Display
 from effnet.training.experiment import Experiment
 from effnet.training.interrupt import Interruption, listen_for_interruption
 from effnet.training.journal import Run
 from effnet.training.plots import plot_learning_curve, plot_schedule
+from effnet.training.progress import Progress
 from effnet.training.step import (
     TrainState,
     initial_state,
@@ -31,19 +25,15 @@ from effnet.training.step import (
     set_phase,
     train_step,
 )
+from effnet.training.validation import evaluate_run, is_evaluation_step
 from effnet.training.waiting import WaitClock
-from effnet.weights import save_weights
+from effnet.training.window import DivergedRunError, Window
 
-REPORT_EVERY_STEPS = 10
 _CURVE_POINTS = 2000
 
 
 class InterruptedRunError(Exception):
     """Somebody asked the run to stop; its state is saved."""
-
-
-class DivergedRunError(Exception):
-    """The loss is no longer a finite number; the last checkpoint is from before."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,23 +57,6 @@ class RunResult:
         return asdict(self)
 
 
-@dataclass(kw_only=True, slots=True)
-class _Progress:
-    """Where a run is: all that a resumed one needs besides `TrainState`."""
-
-    step: int = 0
-    seconds: float = 0.0
-    step_seconds: float = 0.0
-    """Of ``seconds``, those in training steps, waiting included."""
-    wait_seconds: float = 0.0
-    """Of ``step_seconds``, those spent waiting for images."""
-    val_top1: float = 0.0
-    best_val_top1: float = -1.0
-    best_step: int = 0
-    losses: list[float] = field(default_factory=list)
-    """Of the steps since the last journal record, of a run that was interrupted between two."""
-
-
 def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = False) -> RunResult:
     """Train from the first step, or from the last checkpoint, to the end.
 
@@ -103,7 +76,7 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
         UnreachableError: Images are on another machine, and the connection is lost.
     """
     state = initial_state(experiment)
-    progress = _restore(run, state) if resume else _Progress()
+    progress = _restore(run, state) if resume else Progress()
     try:
         _plot_schedule(experiment, run)
         with listen_for_interruption() as interruption:
@@ -132,13 +105,13 @@ def _run_steps(  # noqa: PLR0917 - the one place where everything meets, in its 
     run: Run,
     display: Display,
     state: TrainState,
-    progress: _Progress,
+    progress: Progress,
     interruption: Interruption,
 ) -> None:
     config, schedule = experiment.config, experiment.schedule
     batches = run_batches(experiment, schedule, seed=config.train.seed, start_step=progress.step)
     clock = WaitClock(experiment.device)
-    window = _Window(run, display, progress, clock)
+    window = Window(run, display, progress, clock)
     checkpoint_time, phase = time.monotonic(), (-1, False)
     with closing(batches):
         for batch in clock.watch(batches):
@@ -168,7 +141,7 @@ def _run_steps(  # noqa: PLR0917 - the one place where everything meets, in its 
 
             # Evaluation.
             if is_evaluated:
-                _evaluate(experiment, run, state, progress, display)
+                evaluate_run(experiment, run, state, progress, display)
                 set_phase(state.model, config, batch.settings, is_head_only=phase[1])
                 window.restart_clock()
 
@@ -189,65 +162,7 @@ def _resume_command(run: Run) -> str:
     return f"effnet train --resume {shlex.quote(str(run.path))}"
 
 
-def is_evaluation_step(experiment: Experiment, step: int) -> bool:
-    """Whether the network is evaluated once ``step`` steps are done: every so often, and at stages' ends."""
-    schedule = experiment.schedule
-    if any(step == stage.end_step for stage in schedule.stages):
-        return True
-    every = experiment.config.evaluate.every_epochs
-    return math.floor(schedule.epoch(step) / every) > math.floor(schedule.epoch(step - 1) / every)
-
-
-def _evaluate(
-    experiment: Experiment, run: Run, state: TrainState, progress: _Progress, display: Display
-) -> None:
-    started = time.monotonic()
-    averaged = state.ema.swapped_into(state.model) if state.ema else nullcontext()
-    with averaged:
-        scores = evaluate_model(
-            state.model,
-            experiment.data.val,
-            experiment.preprocessing,
-            device=experiment.device,
-            batch_size=experiment.config.evaluate.batch_size,
-            workers=experiment.config.data.workers,
-            uses_bf16=experiment.uses_bf16,
-            report_bad=run.report_bad_image,
-        )
-        progress.val_top1 = scores.top1
-        if scores.top1 >= progress.best_val_top1:
-            progress.best_val_top1, progress.best_step = scores.top1, progress.step
-            save_weights(
-                run.best_weights,
-                state.model.state_dict(),
-                experiment.spec,
-                class_names=experiment.data.class_names,
-                preprocessing=experiment.preprocessing,
-                provenance=f"effnet, step {progress.step} of {experiment.schedule.total_steps}",
-            )
-    progress.seconds += time.monotonic() - started
-    record = _evaluation_record(experiment, progress, scores)
-    run.journal.write(record)
-    display.evaluated(record)
-
-
-def _evaluation_record(experiment: Experiment, progress: _Progress, scores: Scores) -> dict[str, Any]:
-    settings = experiment.schedule.at(progress.step - 1)
-    return {
-        "step": progress.step,
-        "epoch": experiment.schedule.epoch(progress.step),
-        "stage": settings.stage,
-        "image_size": settings.image_size,
-        "seconds": progress.seconds,
-        "val_top1": scores.top1,
-        "val_top5": scores.top5,
-        "val_loss": scores.loss,
-        "val_images": scores.images,
-        "val_image_size": experiment.preprocessing.image_size,
-    }
-
-
-def _save(run: Run, state: TrainState, progress: _Progress) -> None:
+def _save(run: Run, state: TrainState, progress: Progress) -> None:
     save_checkpoint(
         run.last_checkpoint,
         step=progress.step,
@@ -258,100 +173,14 @@ def _save(run: Run, state: TrainState, progress: _Progress) -> None:
     )
 
 
-def _restore(run: Run, state: TrainState) -> _Progress:
+def _restore(run: Run, state: TrainState) -> Progress:
     if not run.last_checkpoint.exists():
         run.journal.truncate_after(0)
-        return _Progress()
+        return Progress()
     # The slots that the head phase has not made yet must not be expected in its checkpoints.
     info = load_checkpoint(run.last_checkpoint, model=state.model, ema=state.ema, optimizer=state.optimizer)
     run.journal.truncate_after(info.step)
-    return _Progress(**info.extra)
-
-
-class _Window:
-    """The steps since the last journal record. Losses are waited for only when it is written."""
-
-    def __init__(self, run: Run, display: Display, progress: _Progress, waits: WaitClock) -> None:
-        self._run, self._display, self._progress, self._waits = run, display, progress, waits
-        self._losses: list[Tensor] = []
-        self._images, self._waited = 0, 0.0
-        self._clock = time.monotonic()
-        self._record: dict[str, Any] = {}
-
-    @property
-    def is_empty(self) -> bool:
-        return not self._losses
-
-    @property
-    def is_full(self) -> bool:
-        return self._progress.step % REPORT_EVERY_STEPS == 0
-
-    def add(self, batch: Batch, loss: Tensor, epoch: float, rate: float) -> None:
-        self._losses.append(loss)
-        self._images += len(batch.labels)
-        self._record = {
-            "step": batch.step + 1,
-            "epoch": epoch,
-            "stage": batch.settings.stage,
-            "image_size": batch.settings.image_size,
-            "batch_size": batch.settings.batch_size,
-            "learning_rate": rate,
-        }
-
-    def flush(self) -> None:
-        """Write one record, or stop the run where a loss is not finite."""
-        steps = len(self._losses)
-        elapsed = self.keep()
-        losses, self._progress.losses = self._progress.losses, []
-        self._record |= {
-            "seconds": self._progress.seconds,
-            "loss": sum(losses) / len(losses),
-            "images_per_second": self._images / elapsed,
-            "data_wait": min(self._waited / elapsed, 1.0),
-        }
-        self._run.journal.write(self._record)
-        self._display.step(
-            StepReport(
-                step=self._record["step"],
-                epoch=self._record["epoch"],
-                loss=self._record["loss"],
-                learning_rate=self._record["learning_rate"],
-                images_per_second=self._record["images_per_second"],
-                data_wait=self._record["data_wait"],
-                seconds_per_step=elapsed / steps,
-            )
-        )
-        self._images, self._waited = 0, 0.0
-
-    def keep(self) -> float:
-        """Wait for the losses and leave them, and the time they took, to a later record.
-
-        Returns:
-            Seconds since the clock was started.
-        """
-        losses = torch.stack(self._losses).tolist()
-        first_step = self._record["step"] - len(losses)
-        for offset, loss in enumerate(losses):
-            if not math.isfinite(loss):
-                raise DivergedRunError(
-                    f"the loss is {loss} at step {first_step + offset}; a lower "
-                    f"learning_rate.base or train.gradient_clip may help. What was saved before is intact in "
-                    f"{self._run.path}"
-                )
-        elapsed = max(time.monotonic() - self._clock, 1e-9)
-        self._progress.seconds += elapsed
-        self._progress.step_seconds += elapsed
-        waited = self._waits.take()
-        self._waited += waited
-        self._progress.wait_seconds += waited
-        self._progress.losses += losses
-        self._losses = []
-        self.restart_clock()
-        return elapsed
-
-    def restart_clock(self) -> None:
-        """Leave out the time since the last step, which evaluation and saving have accounted for."""
-        self._clock = time.monotonic()
+    return Progress(**info.extra)
 
 
 def _plot_schedule(experiment: Experiment, run: Run) -> None:

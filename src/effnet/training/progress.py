@@ -1,0 +1,22 @@
+"""Where a run is: all that a resumed one needs besides its tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(kw_only=True, slots=True)
+class Progress:
+    """What `effnet.training.step.TrainState` does not hold of the state of a run."""
+
+    step: int = 0
+    seconds: float = 0.0
+    step_seconds: float = 0.0
+    """Of ``seconds``, those in training steps, waiting included."""
+    wait_seconds: float = 0.0
+    """Of ``step_seconds``, those spent waiting for images."""
+    val_top1: float = 0.0
+    best_val_top1: float = -1.0
+    best_step: int = 0
+    losses: list[float] = field(default_factory=list)
+    """Of the steps since the last journal record, of a run that was interrupted between two."""

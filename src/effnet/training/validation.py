@@ -1,0 +1,84 @@
+"""When a run evaluates its network, and what becomes of the result."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import nullcontext
+from typing import Any
+
+from effnet.evaluation.evaluator import evaluate_model
+from effnet.evaluation.metrics import Scores
+from effnet.training.display import Display
+from effnet.training.experiment import Experiment
+from effnet.training.journal import Run
+from effnet.training.progress import Progress
+from effnet.training.step import TrainState
+from effnet.weights import save_weights
+
+
+def is_evaluation_step(experiment: Experiment, step: int) -> bool:
+    """Whether the network is evaluated once ``step`` steps are done: every so often, and at stages' ends."""
+    schedule = experiment.schedule
+    if any(step == stage.end_step for stage in schedule.stages):
+        return True
+    every = experiment.config.evaluate.every_epochs
+    return math.floor(schedule.epoch(step) / every) > math.floor(schedule.epoch(step - 1) / every)
+
+
+def evaluate_run(
+    experiment: Experiment, run: Run, state: TrainState, progress: Progress, display: Display
+) -> None:
+    """Evaluate the moving average where there is one; note the result, and keep the weights that are best.
+
+    Args:
+        experiment: The run; its validation images are read.
+        run: Where to write.
+        state: Its network is left in evaluation mode, with its own weights.
+        progress: Result, best result and time are noted in it.
+        display: Told the result.
+    """
+    started = time.monotonic()
+    averaged = state.ema.swapped_into(state.model) if state.ema else nullcontext()
+    with averaged:
+        scores = evaluate_model(
+            state.model,
+            experiment.data.val,
+            experiment.preprocessing,
+            device=experiment.device,
+            batch_size=experiment.config.evaluate.batch_size,
+            workers=experiment.config.data.workers,
+            uses_bf16=experiment.uses_bf16,
+            report_bad=run.report_bad_image,
+        )
+        progress.val_top1 = scores.top1
+        if scores.top1 >= progress.best_val_top1:
+            progress.best_val_top1, progress.best_step = scores.top1, progress.step
+            save_weights(
+                run.best_weights,
+                state.model.state_dict(),
+                experiment.spec,
+                class_names=experiment.data.class_names,
+                preprocessing=experiment.preprocessing,
+                provenance=f"effnet, step {progress.step} of {experiment.schedule.total_steps}",
+            )
+    progress.seconds += time.monotonic() - started
+    record = _evaluation_record(experiment, progress, scores)
+    run.journal.write(record)
+    display.evaluated(record)
+
+
+def _evaluation_record(experiment: Experiment, progress: Progress, scores: Scores) -> dict[str, Any]:
+    settings = experiment.schedule.at(progress.step - 1)
+    return {
+        "step": progress.step,
+        "epoch": experiment.schedule.epoch(progress.step),
+        "stage": settings.stage,
+        "image_size": settings.image_size,
+        "seconds": progress.seconds,
+        "val_top1": scores.top1,
+        "val_top5": scores.top5,
+        "val_loss": scores.loss,
+        "val_images": scores.images,
+        "val_image_size": experiment.preprocessing.image_size,
+    }

@@ -1,0 +1,125 @@
+"""The steps between two records of the journal."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from effnet.data.loader import Batch
+from effnet.training.display import Display, StepReport
+from effnet.training.journal import Run
+from effnet.training.progress import Progress
+from effnet.training.waiting import WaitClock
+
+REPORT_EVERY_STEPS = 10
+
+
+class DivergedRunError(Exception):
+    """The loss is no longer a finite number; the last checkpoint is from before."""
+
+
+class Window:
+    """The steps since the last journal record. Losses are waited for only when it is written.
+
+    Args:
+        run: Where records are written.
+        display: Told the same.
+        progress: Times and losses are noted in it.
+        waits: Of the batches.
+    """
+
+    def __init__(self, run: Run, display: Display, progress: Progress, waits: WaitClock) -> None:
+        self._run, self._display, self._progress, self._waits = run, display, progress, waits
+        self._losses: list[Tensor] = []
+        self._images, self._waited = 0, 0.0
+        self._clock = time.monotonic()
+        self._record: dict[str, Any] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every step is in a record."""
+        return not self._losses
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time for a record."""
+        return self._progress.step % REPORT_EVERY_STEPS == 0
+
+    def add(self, batch: Batch, loss: Tensor, epoch: float, rate: float) -> None:
+        """Note a step.
+
+        Args:
+            batch: What it trained on.
+            loss: A scalar, not waited for.
+            epoch: Epochs done with it.
+            rate: Its learning rate.
+        """
+        self._losses.append(loss)
+        self._images += len(batch.labels)
+        self._record = {
+            "step": batch.step + 1,
+            "epoch": epoch,
+            "stage": batch.settings.stage,
+            "image_size": batch.settings.image_size,
+            "batch_size": batch.settings.batch_size,
+            "learning_rate": rate,
+        }
+
+    def flush(self) -> None:
+        """Write one record, or stop the run where a loss is not finite."""
+        steps = len(self._losses)
+        elapsed = self.keep()
+        losses, self._progress.losses = self._progress.losses, []
+        self._record |= {
+            "seconds": self._progress.seconds,
+            "loss": sum(losses) / len(losses),
+            "images_per_second": self._images / elapsed,
+            "data_wait": min(self._waited / elapsed, 1.0),
+        }
+        self._run.journal.write(self._record)
+        self._display.step(
+            StepReport(
+                step=self._record["step"],
+                epoch=self._record["epoch"],
+                loss=self._record["loss"],
+                learning_rate=self._record["learning_rate"],
+                images_per_second=self._record["images_per_second"],
+                data_wait=self._record["data_wait"],
+                seconds_per_step=elapsed / steps,
+            )
+        )
+        self._images, self._waited = 0, 0.0
+
+    def keep(self) -> float:
+        """Wait for the losses and leave them, and the time they took, to a later record.
+
+        Returns:
+            Seconds since the clock was started.
+        """
+        losses = torch.stack(self._losses).tolist()
+        first_step = self._record["step"] - len(losses)
+        for offset, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                raise DivergedRunError(
+                    f"the loss is {loss} at step {first_step + offset}; a lower "
+                    f"learning_rate.base or train.gradient_clip may help. What was saved before is intact in "
+                    f"{self._run.path}"
+                )
+        elapsed = max(time.monotonic() - self._clock, 1e-9)
+        self._progress.seconds += elapsed
+        self._progress.step_seconds += elapsed
+        waited = self._waits.take()
+        self._waited += waited
+        self._progress.wait_seconds += waited
+        self._progress.losses += losses
+        self._losses = []
+        self.restart_clock()
+        return elapsed
+
+    def restart_clock(self) -> None:
+        """Leave out the time since the last step, which evaluation and saving have accounted for."""
+        self._clock = time.monotonic()
