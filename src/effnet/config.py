@@ -150,10 +150,16 @@ class TrainConfig:
     label_smoothing: Rate = 0.1
     gradient_clip: NonNegative = 0.0
     """Largest global norm of the gradient; 0 switches clipping off."""
+    adaptive_clip: NonNegative = 0.0
+    """Largest length of a unit's gradient relative to its weights', classifier excepted (AGC, 2102.06171,
+    where it is 0.01 to 0.16); comes before ``gradient_clip``. 0 switches it off."""
     head_epochs: NonNegative = 0.0
     """Epochs at the start in which only the classifier learns."""
     backbone_rate: NonNegative = 1.0
     """Learning rate of everything but the classifier, relative to the classifier's."""
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Multiplies the learning rate once more for each part that lies before another: head, last stage, ...,
+    first stage, stem; on top of ``backbone_rate``."""
     freeze_norm: bool = False
     """Keep the statistics of batch norm as they were loaded."""
     device: str = "auto"
@@ -169,20 +175,34 @@ class TrainConfig:
 class OptimizerConfig:
     """Update rule and weight decay."""
 
-    name: Literal["rmsprop_tf", "sgd", "adamw"] = "rmsprop_tf"
+    name: Literal["rmsprop_tf", "sgd", "adamw", "lamb", "lars"] = "rmsprop_tf"
     """``rmsprop_tf`` is TensorFlow's: epsilon inside the root, slot from ones, rate inside the momentum."""
     momentum: Rate = 0.9
-    """Of rmsprop_tf and sgd."""
+    """Of rmsprop_tf, sgd and lars."""
+    nesterov: bool = False
+    """Look ahead along the momentum; of sgd and lars."""
     decay: Rate = 0.9
     """Of the mean square in rmsprop_tf."""
     betas: tuple[Rate, Rate] = (0.9, 0.999)
-    """Of adamw."""
+    """Of adamw and lamb."""
     epsilon: Positive = 1e-3
+    """Of rmsprop_tf, adamw and lamb."""
+    trust_coefficient: Positive = 1e-3
+    """Of lars: the length of a step relative to that of the weights, at a learning rate of 1."""
     weight_decay: NonNegative = 1e-5
     weight_decay_mode: Literal["l2", "decoupled"] = "l2"
-    """``l2`` adds the decayed weight to the gradient (as released); ``decoupled`` shrinks the weight."""
+    """``l2`` adds the decayed weight to the gradient (as released), or, as lamb's paper has it, to the update
+    before its trust ratio; ``decoupled`` shrinks the weight."""
     weight_decay_exclude: Literal["norm_and_bias", "norm", "none"] = "norm_and_bias"
-    """``norm_and_bias`` is the V2 release's rule, ``norm`` the V1 release's."""
+    """``norm_and_bias`` is the V2 release's rule, ``norm`` the V1 release's. What does not decay has no trust
+    ratio in lamb and lars."""
+
+    def __post_init__(self) -> None:
+        if self.nesterov and (self.name not in {"sgd", "lars"} or not self.momentum):
+            raise ValueError(
+                f"nesterov needs the optimizer sgd or lars with momentum, got {self.name} with a momentum of "
+                f"{self.momentum:g}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)

@@ -1,10 +1,15 @@
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from effnet.arch.io import load_spec
 from effnet.config import OptimizerConfig
 from effnet.errors import UserError
+from effnet.nn import EfficientNet
 from effnet.training.optimizers import (
     RMSpropTF,
     build_optimizer,
@@ -18,10 +23,17 @@ CONFIGS = [
     OptimizerConfig(weight_decay=0.01),
     OptimizerConfig(weight_decay=0.01, weight_decay_mode="decoupled"),
     OptimizerConfig(name="sgd", weight_decay=0.01),
+    OptimizerConfig(name="sgd", weight_decay=0.01, nesterov=True),
     OptimizerConfig(name="adamw", weight_decay=0.01),
     OptimizerConfig(name="adamw", weight_decay=0.01, weight_decay_mode="decoupled"),
+    OptimizerConfig(name="lamb", weight_decay=0.01),
+    OptimizerConfig(name="lamb", weight_decay=0.01, weight_decay_mode="decoupled"),
+    OptimizerConfig(name="lars", weight_decay=0.01),
+    OptimizerConfig(name="lars", weight_decay=0.01, nesterov=True),
 ]
-IDS = [f"{config.name}-{config.weight_decay_mode}" for config in CONFIGS]
+IDS = [
+    f"{config.name}-{config.weight_decay_mode}{'-nesterov' if config.nesterov else ''}" for config in CONFIGS
+]
 
 
 def transcribed_rmsprop(weight, gradients, rates, *, weight_decay, mode):
@@ -56,6 +68,76 @@ def test_rmsprop_equals_a_transcription_of_tensorflows(mode, weight_decay):
     for param, weight, gradient in zip(params, weights, gradients, strict=True):
         expected = transcribed_rmsprop(weight, gradient, rates, weight_decay=weight_decay, mode=mode)
         np.testing.assert_allclose(param.detach().numpy(), expected, rtol=1e-12, atol=1e-14)
+
+
+def length(tensor):
+    return np.sqrt((tensor**2).sum())
+
+
+def transcribed_lamb(weight, gradients, rates, config, *, decays):
+    """1904.00962, Algorithm 2, without the bias correction that its third version dropped."""
+    decay = config.weight_decay if decays else 0.0
+    first, second = np.zeros_like(weight), np.zeros_like(weight)
+    for gradient, rate in zip(gradients, rates, strict=True):
+        if config.weight_decay_mode == "decoupled":
+            weight = weight - rate * decay * weight
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.99 * second + 0.01 * gradient**2
+        update = first / (np.sqrt(second) + config.epsilon)
+        if config.weight_decay_mode == "l2":
+            update = update + decay * weight
+        trust = min(length(weight), 10) / (length(update) + config.epsilon) if decays else 1.0
+        weight = weight - rate * trust * update
+    return weight
+
+
+def transcribed_lars(weight, gradients, rates, config, *, decays):
+    """1708.03888, Algorithm 1, with the rate outside the momentum."""
+    momentum = np.zeros_like(weight)
+    for given, rate in zip(gradients, rates, strict=True):
+        gradient = given
+        if decays:
+            lengths = length(given) + config.weight_decay * length(weight)
+            trust = config.trust_coefficient * length(weight) / lengths
+            gradient = trust * (given + config.weight_decay * weight)
+        momentum = config.momentum * momentum + gradient
+        weight = weight - rate * (gradient + config.momentum * momentum if config.nesterov else momentum)
+    return weight
+
+
+@pytest.mark.parametrize(
+    ("config", "transcribed"),
+    [
+        (OptimizerConfig(name="lamb", betas=(0.9, 0.99), epsilon=1e-6, weight_decay=0.1), transcribed_lamb),
+        (
+            OptimizerConfig(name="lamb", betas=(0.9, 0.99), weight_decay=0.1, weight_decay_mode="decoupled"),
+            transcribed_lamb,
+        ),
+        (OptimizerConfig(name="lars", momentum=0.8, weight_decay=0.1), transcribed_lars),
+        (OptimizerConfig(name="lars", weight_decay=0.1, nesterov=True), transcribed_lars),
+    ],
+    ids=["lamb-l2", "lamb-decoupled", "lars", "lars-nesterov"],
+)
+def test_layerwise_rules_equal_transcriptions_and_leave_norms_and_biases_alone(
+    make_network, config, transcribed
+):
+    rng = np.random.default_rng(0)
+    network = make_network().double()
+    before = {name: param.detach().numpy().copy() for name, param in network.named_parameters()}
+    gradients = {name: rng.normal(size=(20, *weight.shape)) for name, weight in before.items()}
+    rates = np.linspace(0.0, 0.5, 20)
+
+    optimizer = build_optimizer(network, config, backbone_rate=1.0)
+    for step, rate in enumerate(rates):
+        set_learning_rate(optimizer, float(rate))
+        for name, param in network.named_parameters():
+            param.grad = torch.tensor(gradients[name][step])
+        optimizer.step()
+
+    for name, param in network.named_parameters():
+        decays = name in {"stem.weight", "classifier.weight"}
+        expected = transcribed(before[name], gradients[name], rates, config, decays=decays)
+        np.testing.assert_allclose(param.detach().numpy(), expected, rtol=1e-10, atol=1e-12, err_msg=name)
 
 
 def test_rmsprop_differs_from_torchs():
@@ -120,6 +202,47 @@ def test_learning_rate_of_the_backbone_is_scaled(make_network):
     assert set(rates.values()) == {0.05}
 
 
+def test_rates_fall_with_the_distance_from_the_classifier(make_network):
+    optimizer = build_optimizer(make_network(), OptimizerConfig(), backbone_rate=0.5, layer_decay=0.5)
+    set_learning_rate(optimizer, 0.8)
+    rates = {name: group["lr"] for group in optimizer.param_groups for name in group["names"]}
+    assert rates == {
+        "stem.weight": 0.1,
+        "stem.bias": 0.1,
+        "norm.weight": 0.2,
+        "norm.bias": 0.2,
+        "classifier.weight": 0.8,
+        "classifier.bias": 0.8,
+    }
+
+
+def test_every_stage_of_a_network_has_its_own_rate():
+    spec = replace(load_spec("v2-b0"), num_classes=2)
+    with torch.device("meta"):
+        network = EfficientNet(spec)
+    groups = parameter_groups(network, OptimizerConfig(), backbone_rate=1.0, layer_decay=0.9)
+    powers = {
+        name.split(".")[0] if not name.startswith("stages") else name[:8]: round(
+            math.log(group["rate_scale"], 0.9)
+        )
+        for group in groups
+        for name in group["names"]
+    }
+    assert powers == {
+        "stem": 8,
+        "stages.0": 7,
+        "stages.1": 6,
+        "stages.2": 5,
+        "stages.3": 4,
+        "stages.4": 3,
+        "stages.5": 2,
+        "head": 1,
+        "classifier": 0,
+    }
+    # With and without decay.
+    assert len(groups) == 2 * len(powers)
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=IDS)
 def test_restored_optimizer_continues_bit_for_bit(make_network, backward, config):
     def run(network, optimizer, steps):
@@ -129,12 +252,12 @@ def test_restored_optimizer_continues_bit_for_bit(make_network, backward, config
             optimizer.step()
 
     network = make_network()
-    optimizer = build_optimizer(network, config, backbone_rate=0.5)
+    optimizer = build_optimizer(network, config, backbone_rate=0.5, layer_decay=0.9)
     run(network, optimizer, range(3))
     saved = {name: tensor.clone() for name, tensor in optimizer_tensors(optimizer).items()}
     restored = make_network(seed=1)
     restored.load_state_dict(network.state_dict())
-    other = build_optimizer(restored, config, backbone_rate=0.5)
+    other = build_optimizer(restored, config, backbone_rate=0.5, layer_decay=0.9)
     load_optimizer_tensors(other, saved)
 
     run(network, optimizer, range(3, 6))
@@ -148,7 +271,8 @@ def test_restored_optimizer_continues_bit_for_bit(make_network, backward, config
 
 
 def slot_of(config):
-    return {"rmsprop_tf": "mean_square", "sgd": "momentum_buffer", "adamw": "exp_avg"}[config.name]
+    slots = {"rmsprop_tf": "mean_square", "adamw": "exp_avg", "lamb": "exp_avg"}
+    return slots.get(config.name, "momentum_buffer")
 
 
 def test_restored_optimizer_shares_no_memory_with_what_it_was_given(make_network, backward):
@@ -176,10 +300,23 @@ def test_decoupled_decay_of_adamw_reaches_the_update(make_network):
     assert torch.equal(network.norm.weight, before["norm.weight"])
 
 
-def test_sgd_with_decoupled_decay_is_refused(make_network):
-    config = OptimizerConfig(name="sgd", weight_decay_mode="decoupled")
-    with pytest.raises(UserError, match=r"'sgd' has no .* 'decoupled'; use mode 'l2'"):
+@pytest.mark.parametrize("name", ["sgd", "lars"])
+def test_decoupled_decay_is_refused_where_there_is_none(make_network, name):
+    config = OptimizerConfig(name=name, weight_decay_mode="decoupled")
+    with pytest.raises(UserError, match=rf"'{name}' has no .* 'decoupled'; use mode 'l2'"):
         build_optimizer(make_network(), config, backbone_rate=1.0)
+
+
+def test_lars_with_decay_of_biases_is_refused(make_network):
+    config = OptimizerConfig(name="lars", weight_decay_exclude="norm")
+    with pytest.raises(UserError, match=r"'lars' decays no biases .* is 'norm'; use 'norm_and_bias'"):
+        build_optimizer(make_network(), config, backbone_rate=1.0)
+
+
+@pytest.mark.parametrize(("name", "momentum"), [("adamw", 0.9), ("sgd", 0.0)])
+def test_nesterov_without_momentum_is_refused(name, momentum):
+    with pytest.raises(ValueError, match=rf"needs the optimizer sgd or lars with momentum, got {name}"):
+        OptimizerConfig(name=name, momentum=momentum, nesterov=True)
 
 
 def test_state_of_an_unknown_parameter_is_refused(make_network):

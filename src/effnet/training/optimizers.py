@@ -1,4 +1,7 @@
-"""Update rules: TensorFlow's RMSprop, groups of parameters, and optimizer state as named tensors."""
+"""Update rules: TensorFlow's RMSprop, groups of parameters, and optimizer state as named tensors.
+
+LAMB and LARS are those of pytorch-optimizer.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ DecayMode = Literal["l2", "decoupled"]
 
 CLASSIFIER = "classifier."
 _NORM_LAYERS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
+# LAMB keeps them to be looked at; every step computes them anew.
+_NOT_STATE = frozenset({"weight_norm", "adam_norm", "trust_ratio"})
 
 
 class RMSpropTF(Optimizer):
@@ -98,8 +103,10 @@ class RMSpropTF(Optimizer):
         return slots
 
 
-def parameter_groups(model: nn.Module, config: OptimizerConfig, backbone_rate: float) -> list[dict[str, Any]]:
-    """Sort all parameters by whether they decay and whether they belong to the classifier.
+def parameter_groups(
+    model: nn.Module, config: OptimizerConfig, backbone_rate: float, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
+    """Sort all parameters by whether they decay and by their learning rate.
 
     Args:
         model: The network, not compiled; its classifier is the module ``classifier``.
@@ -107,27 +114,45 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig, backbone_rate: f
             the parameters of normalization layers and every bias, ``norm`` (V1 as released) the former
             alone, so that biases of squeeze-and-excitation and classifier decay.
         backbone_rate: Learning rate of everything but the classifier, relative to the classifier's.
+        layer_decay: Factor of the learning rate for each part between a part and the classifier: head 1,
+            last stage 2, and so on to the stem. (1 is what all releases do.)
 
     Returns:
-        Up to four groups, none empty, in the order of the model's parameters: ``params``, ``names``,
+        Groups, none empty, in the order of the model's parameters: ``params``, ``names``, ``decays``,
         ``weight_decay`` and ``rate_scale``.
     """
-    excluded = set(_excluded_from_decay(model, config))
-    groups: dict[tuple[bool, bool], dict[str, Any]] = {}
+    excluded, distances = set(_excluded_from_decay(model, config)), _distances(model)
+    groups: dict[tuple[bool, int], dict[str, Any]] = {}
     for name, param in model.named_parameters():
-        decays, is_classifier = name not in excluded, name.startswith(CLASSIFIER)
+        decays, distance = name not in excluded, distances[_part(name)]
         group = groups.setdefault(
-            (decays, is_classifier),
+            (decays, distance if layer_decay != 1 else min(distance, 1)),
             {
                 "params": [],
                 "names": [],
+                "decays": decays,
                 "weight_decay": config.weight_decay if decays else 0.0,
-                "rate_scale": 1.0 if is_classifier else backbone_rate,
+                "rate_scale": backbone_rate * layer_decay**distance if distance else 1.0,
             },
         )
         group["params"].append(param)
         group["names"].append(name)
     return list(groups.values())
+
+
+def _part(parameter: str) -> str:
+    """Return the stem, the stage or the head that a parameter belongs to, as ``stages.3``."""
+    first, _, rest = parameter.partition(".")
+    number = rest.partition(".")[0]
+    return f"{first}.{number}" if number.isdigit() else first
+
+
+def _distances(model: nn.Module) -> dict[str, int]:
+    """Return how many parts before the classifier each part is; the classifier is 0."""
+    parts = dict.fromkeys(_part(name) for name, _ in model.named_parameters())
+    backbone = [part for part in parts if not f"{part}.".startswith(CLASSIFIER)]
+    before = {part: distance for distance, part in enumerate(reversed(backbone), start=1)}
+    return {part: before.get(part, 0) for part in parts}
 
 
 def _excluded_from_decay(model: nn.Module, config: OptimizerConfig) -> Iterator[str]:
@@ -140,19 +165,21 @@ def _excluded_from_decay(model: nn.Module, config: OptimizerConfig) -> Iterator[
                 yield name
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig, backbone_rate: float) -> Optimizer:
+def build_optimizer(
+    model: nn.Module, config: OptimizerConfig, backbone_rate: float, layer_decay: float = 1.0
+) -> Optimizer:
     """Build the optimizer of a run; its learning rate is 0 until `set_learning_rate`.
 
     Args:
         model: The network, not compiled and already on its device.
         config: The update rule.
         backbone_rate: See `parameter_groups`.
+        layer_decay: See `parameter_groups`.
 
     Raises:
-        UserError: Plain SGD with decoupled weight decay, which no release uses.
+        UserError: What was asked of SGD or LARS does not exist.
     """
-    groups = parameter_groups(model, config, backbone_rate)
-    decoupled = config.weight_decay_mode == "decoupled"
+    groups = parameter_groups(model, config, backbone_rate, layer_decay)
     if config.name == "rmsprop_tf":
         return RMSpropTF(
             groups,
@@ -163,14 +190,53 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, backbone_rate: fl
             weight_decay_mode=config.weight_decay_mode,
         )
     if config.name == "adamw":
-        adam = AdamW if decoupled else Adam
+        adam = AdamW if config.weight_decay_mode == "decoupled" else Adam
         return adam(groups, lr=0.0, betas=config.betas, eps=config.epsilon, fused=True)
-    if decoupled and config.weight_decay:
+    if config.name == "lamb":
+        return _lamb(groups, config)
+    if config.weight_decay_mode == "decoupled" and config.weight_decay:
         raise UserError(
-            "optimizer.name 'sgd' has no optimizer.weight_decay_mode 'decoupled'; "
-            "use mode 'l2', or the optimizer 'rmsprop_tf' or 'adamw'"
+            f"optimizer.name '{config.name}' has no optimizer.weight_decay_mode 'decoupled'; "
+            "use mode 'l2', or the optimizer 'rmsprop_tf', 'adamw' or 'lamb'"
         )
-    return SGD(groups, lr=0.0, momentum=config.momentum, foreach=True)
+    if config.name == "lars":
+        return _lars(groups, config)
+    return SGD(groups, lr=0.0, momentum=config.momentum, nesterov=config.nesterov, foreach=True)
+
+
+def _lamb(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
+    """LAMB (1904.00962, version 3, without bias correction); what does not decay has no trust ratio."""
+    from pytorch_optimizer import Lamb  # noqa: PLC0415 - half a second to import, and for large batches only
+
+    return Lamb(
+        [group | {"adam": not group["decays"]} for group in groups],
+        lr=0.0,
+        betas=config.betas,
+        eps=config.epsilon,
+        weight_decouple=config.weight_decay_mode == "decoupled",
+        foreach=True,
+        # Else the rate is divided by the first moment's bias, so that early steps are ten times as long.
+        adam_debias=True,
+    )
+
+
+def _lars(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
+    """LARS (1708.03888); biases and the parameters of norms are updated as by SGD and do not decay."""
+    from pytorch_optimizer import LARS  # noqa: PLC0415 - half a second to import, and for large batches only
+
+    if config.weight_decay and config.weight_decay_exclude != "norm_and_bias":
+        raise UserError(
+            "optimizer.name 'lars' decays no biases and no parameters of norms, but "
+            f"optimizer.weight_decay_exclude is '{config.weight_decay_exclude}'; use 'norm_and_bias'"
+        )
+    return LARS(
+        groups,
+        lr=0.0,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        trust_coefficient=config.trust_coefficient,
+        foreach=True,
+    )
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
@@ -190,7 +256,7 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
         f"{name}/{slot}": value
         for name, param in _named_parameters(optimizer)
         for slot, value in optimizer.state.get(param, {}).items()
-        if value is not None
+        if value is not None and slot not in _NOT_STATE
     }
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from effnet.config import Config
@@ -20,6 +21,7 @@ from effnet.data.mixing import mix_batch
 from effnet.nn import EfficientNet
 from effnet.schedule.learning_rate import learning_rate
 from effnet.schedule.progressive import StageSchedule, StageSettings
+from effnet.training.clipping import clip_gradients
 from effnet.training.ema import Ema
 from effnet.training.experiment import Experiment
 from effnet.training.optimizers import build_optimizer, set_learning_rate
@@ -41,7 +43,9 @@ def initial_state(experiment: Experiment) -> TrainState:
     model = experiment.build_model()
     return TrainState(
         model=model,
-        optimizer=build_optimizer(model, config.optimizer, config.train.backbone_rate),
+        optimizer=build_optimizer(
+            model, config.optimizer, config.train.backbone_rate, config.train.layer_decay
+        ),
         ema=Ema(model, decay=config.ema.decay, warmup=config.ema.warmup) if config.ema.decay else None,
     )
 
@@ -66,7 +70,7 @@ def set_phase(model: EfficientNet, config: Config, settings: StageSettings, *, i
         child.requires_grad_(is_trained)
     if config.train.freeze_norm:
         for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, _BatchNorm):
                 module.eval()
 
 
@@ -118,8 +122,7 @@ def train_step(state: TrainState, batch: Batch, experiment: Experiment) -> Tenso
     loss = functional.cross_entropy(logits.float(), targets, label_smoothing=config.train.label_smoothing)
     state.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
-    if config.train.gradient_clip:
-        nn.utils.clip_grad_norm_(state.model.parameters(), config.train.gradient_clip)
+    clip_gradients(state.model, config.train)
     set_learning_rate(state.optimizer, rate_at(config, experiment.schedule, batch.step))
     state.optimizer.step()
     if state.ema is not None:
