@@ -6,7 +6,7 @@ A function receives its section, never the root. Recipes and run directories hol
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -20,6 +20,11 @@ Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+Coupled = Literal["randaugment_magnitude", "mixup_alpha", "cutmix_alpha", "dropout_rate", "drop_path_rate"]
+COUPLED: tuple[Coupled, ...] = get_args(Coupled)
+"""All that Algorithm 1 can let grow with the image size: a pair of `ProgressiveConfig` and a value of
+`effnet.schedule.progressive.StageSettings`, each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
@@ -113,14 +118,28 @@ class AugmentConfig:
 class ProgressiveConfig:
     """Algorithm 1 of 2104.00298: each pair is the value of the first and of the last stage."""
 
+    mode: Literal["staged", "linear", "random"] = "staged"
+    """``staged``: as many stages of equal length as ``stages`` says; one stage is the constant mode.
+    ``linear``: a stage for each size between the first and the last. ``random``: every ``redraw_epochs`` a
+    size between the first and the last is drawn, whatever the progress of the run (2104.00298 table 13, after
+    1908.08986)."""
     stages: PositiveInt = 4
+    """Of mode ``staged``."""
+    redraw_epochs: Positive = 8.0
+    """Of mode ``random``."""
+    cooldown_epochs: NonNegative = 0.0
+    """Epochs at the end of the run with the last size and the last values, behind all that ``mode`` does."""
+    coupled: tuple[Coupled, ...] = COUPLED
+    """What changes with the image size; what is left out has its last value throughout. ``[]`` is progressive
+    resizing without adaptive regularization."""
     image_size: tuple[PositiveInt, PositiveInt] | None = None
     """Pixels; left out: from 128 (or less, if the network is smaller) to the network's training size."""
     size_rule: Literal["paper", "release"] = "paper"
-    """``paper``: the first stage has the first size. ``release``: stage i of M has (i + 1) / M of the way,
-    so that the first size is never used."""
+    """Of mode ``staged``. ``paper``: the first stage has the first size. ``release``: stage i of M has
+    (i + 1) / M of the way, so that the first size is never used."""
     size_multiple: PositiveInt = 1
-    """Round image sizes down to a multiple of this, the last one excepted."""
+    """Round image sizes down to a multiple of this, the last one excepted. In the modes ``linear`` and
+    ``random`` the sizes are all such multiples, and the last one."""
     randaugment_magnitude: tuple[NonNegative, NonNegative] = (5.0, 10.0)
     mixup_alpha: tuple[NonNegative, NonNegative] = (0.0, 0.0)
     cutmix_alpha: tuple[NonNegative, NonNegative] = (0.0, 0.0)
@@ -210,12 +229,17 @@ class LearningRateConfig:
     """The learning rate as a function of the step."""
 
     base: Positive = 0.016
-    """Peak rate for a batch of ``base_batch_size``; it grows in proportion with the batch."""
+    """Peak rate for a batch of ``base_batch_size``."""
     base_batch_size: PositiveInt = 256
-    schedule: Literal["exponential", "cosine", "constant"] = "exponential"
-    """``exponential`` is a staircase counted from step 0."""
+    batch_scaling: Literal["linear", "sqrt", "none"] = "linear"
+    """How the peak rate grows with the batch: in proportion, with its square root, or not at all."""
+    schedule: Literal["exponential", "cosine", "linear", "constant"] = "exponential"
+    """``exponential`` is a staircase; ``cosine`` and ``linear`` fall to 0 at the end of the run."""
+    counted_from: Literal["start", "warmup"] = "start"
+    """Where the schedule begins: at step 0 (as released, so that the rate jumps when the warm-up ends), or
+    where the warm-up ends."""
     warmup_epochs: NonNegative = 5.0
-    """Rise linearly from 0; the schedule behind it is not shifted."""
+    """Rise linearly from 0."""
     decay_rate: Fraction = 0.97
     decay_epochs: Positive = 2.4
     minimum: NonNegative = 0.0
@@ -242,7 +266,7 @@ class EvaluateConfig:
     """Left out: the preprocessing of the weights."""
     batch_size: PositiveInt = 64
     every_epochs: Positive = 1.0
-    """A stage's end and the run's end are always evaluated."""
+    """The end of the run and, in mode ``staged``, of each stage are always evaluated."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)

@@ -66,7 +66,7 @@ def test_exponential_golden_values(step, expected):
     assert simple(step, steps_per_epoch=10.0, decay_epochs=2.0, decay_rate=0.5) == expected
 
 
-@pytest.mark.parametrize("schedule", ["exponential", "cosine", "constant"])
+@pytest.mark.parametrize("schedule", ["exponential", "cosine", "linear", "constant"])
 @pytest.mark.parametrize(("step", "expected"), [(0, 0.0), (5, 0.25), (10, 0.5), (19, 0.95)])
 def test_warmup_golden_values(schedule, step, expected):
     rate = simple(step, steps_per_epoch=10.0, warmup_epochs=2.0, schedule=schedule)
@@ -83,6 +83,44 @@ def test_the_rate_never_falls_below_the_minimum_but_in_the_warmup():
     assert simple(99, **changes) == 0.2
 
 
+@pytest.mark.parametrize(("step", "expected"), [(0, 1.0), (3, 0.7), (5, 0.5), (10, 0.0), (12, 0.0)])
+def test_linear_golden_values(step, expected):
+    assert simple(step, schedule="linear") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        # 10 epochs of 10 steps with 2 epochs of warm-up: step 60 is half of the 80 steps behind it.
+        ({"schedule": "cosine"}, 0.5),
+        ({"schedule": "linear"}, 0.5),
+        ({"schedule": "exponential", "decay_epochs": 1.0, "decay_rate": 0.5}, 0.0625),
+        ({"schedule": "constant"}, 1.0),
+    ],
+)
+def test_a_schedule_counted_from_the_warmup_begins_at_the_peak(changes, expected):
+    changes |= {"counted_from": "warmup", "warmup_epochs": 2.0, "steps_per_epoch": 10.0}
+    assert simple(19, **changes) == pytest.approx(0.95)
+    assert simple(20, **changes) == pytest.approx(1.0)
+    assert simple(60, **changes) == pytest.approx(expected)
+
+
+def test_a_run_that_is_all_warmup_has_no_schedule_behind_it():
+    changes = {"schedule": "cosine", "counted_from": "warmup", "warmup_epochs": 10.0}
+    assert simple(9, **changes) == pytest.approx(0.9)
+    assert simple(10, **changes) == 0.0
+
+
+@pytest.mark.parametrize(("scaling", "expected"), [("linear", 4.0), ("sqrt", 2.0), ("none", 1.0)])
+def test_the_peak_grows_with_a_batch_four_times_as_large(scaling, expected):
+    config = LearningRateConfig(base=1.0, batch_scaling=scaling, schedule="constant", warmup_epochs=0.0)
+    rates = [
+        learning_rate(config, 0, steps_per_epoch=1.0, total_steps=10.0, batch_size=size)
+        for size in (256, 1024)
+    ]
+    assert rates == [1.0, expected]
+
+
 def test_cosine_stays_at_its_end_behind_the_end():
     assert simple(15, schedule="cosine") == pytest.approx(0.0)
 
@@ -90,7 +128,7 @@ def test_cosine_stays_at_its_end_behind_the_end():
 @given(
     step=st.floats(0, 1000),
     batch_size=st.integers(1, 8192),
-    schedule=st.sampled_from(["exponential", "cosine", "constant"]),
+    schedule=st.sampled_from(["exponential", "cosine", "linear", "constant"]),
     warmup=st.floats(0, 20),
 )
 def test_the_rate_is_proportional_to_the_batch_and_within_the_peak(step, batch_size, schedule, warmup):
@@ -103,7 +141,7 @@ def test_the_rate_is_proportional_to_the_batch_and_within_the_peak(step, batch_s
     assert 0 <= rates[0] <= config.base * batch_size / 256 * (1 + 1e-9)
 
 
-@given(step=st.integers(50, 999), schedule=st.sampled_from(["exponential", "cosine", "constant"]))
+@given(step=st.integers(50, 999), schedule=st.sampled_from(["exponential", "cosine", "linear", "constant"]))
 def test_the_rate_never_rises_behind_the_warmup(step, schedule):
     rates = [
         simple(at, epochs=100.0, steps_per_epoch=10.0, warmup_epochs=5.0, schedule=schedule)

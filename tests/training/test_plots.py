@@ -88,6 +88,14 @@ def test_schedule_with_nothing_switched_on_is_drawn(tmp_path):
     assert pixels(tmp_path / "a.png").shape == (1350, 1350, 3)
 
 
+def test_a_schedule_of_many_stages_is_drawn_without_shades(tmp_path):
+    config = ProgressiveConfig(mode="linear", image_size=(32, 64))
+    schedule = stage_schedule(config, TrainConfig(epochs=12.0), train_images=1000, train_size=64)
+    assert len(schedule.stages) == 33
+    plot_schedule(schedule, [(0.0, 0.1), (12.0, 0.0)], tmp_path / "a.png")
+    assert count(pixels(tmp_path / "a.png"), (0xF0, 0xF2, 0xF5)) == 0
+
+
 def test_failed_plot_leaves_the_previous_one(tmp_path, schedule, monkeypatch):
     path = tmp_path / "curve.png"
     plot_learning_curve(curve(schedule), schedule, path)

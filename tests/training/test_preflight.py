@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,38 @@ def test_measuring_writes_nothing(experiment, tmp_path, monkeypatch):
     before = sorted(Path(tmp_path).rglob("*"))
     measure(experiment, lambda settings: None)
     assert sorted(Path(tmp_path).rglob("*")) == before
+
+
+def test_of_many_sizes_eight_are_measured_and_the_others_cost_in_proportion_to_their_pixels(
+    experiment, monkeypatch
+):
+    config = ProgressiveConfig(mode="linear", image_size=(8, 32))
+    train = experiment.config.train
+    experiment = replace(
+        experiment,
+        schedule=stage_schedule(config, train, train_images=1437, train_size=32),
+    )
+
+    def steps(experiment, state, settings):
+        return settings.image_size**2 * settings.batch_size / 1e6, settings.image_size**2 * 100
+
+    monkeypatch.setattr(preflight, "_time_steps", steps)
+    reported: list[StageSettings] = []
+    measured = measure(experiment, reported.append)
+    assert [settings.image_size for settings in reported] == [32, 29, 26, 22, 19, 15, 12, 8]
+    assert len(measured.costs) == len(experiment.schedule.stages) == 25
+    for settings, stage_cost in zip(experiment.schedule.stages, measured.costs, strict=True):
+        assert stage_cost.seconds_per_step == pytest.approx(settings.image_size**2 * 40 / 1e6)
+
+
+def test_a_size_that_comes_again_is_measured_once(experiment, monkeypatch):
+    config = ProgressiveConfig(mode="random", image_size=(8, 32), size_multiple=24, redraw_epochs=0.1)
+    experiment = replace(
+        experiment,
+        schedule=stage_schedule(config, experiment.config.train, train_images=1437, train_size=32),
+    )
+    monkeypatch.setattr(preflight, "_time_steps", lambda experiment, state, settings: (0.5, 1000))
+    reported: list[StageSettings] = []
+    measured = measure(experiment, reported.append)
+    assert [settings.image_size for settings in reported] == [32, 24]
+    assert len(measured.costs) == len(experiment.schedule.stages) > 2

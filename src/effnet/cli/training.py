@@ -170,9 +170,11 @@ def _configuration(
 
 
 def _print_plan(plan: Plan) -> None:
+    from effnet.schedule.progressive import LABELS
+
     schedule = plan.schedule
     measured = ("images/s", "time", "memory") if plan.costs else ()
-    columns = ("stage", "steps", "epochs", "size", "batch", "RandAugment", "mixup", "CutMix", "dropout")
+    columns = ("stage", "steps", "epochs", "size", "batch", *LABELS.values(), *measured)
     rows = []
     for stage in schedule.stages:
         row = [
@@ -181,16 +183,12 @@ def _print_plan(plan: Plan) -> None:
             f"{schedule.epoch(stage.start_step):.1f}-{schedule.epoch(stage.end_step):.1f}",
             f"{stage.image_size} px",
             str(stage.batch_size),
-            f"{stage.randaugment_magnitude:.2f}",
-            f"{stage.mixup_alpha:.2f}",
-            f"{stage.cutmix_alpha:.2f}",
-            f"{stage.dropout_rate:.2f}",
-            f"{stage.drop_path_rate:.2f}",
+            *(f"{value:.2f}" for value in stage.coupled.values()),
         ]
         if plan.costs:
             row += _measured_cells(plan, stage.stage)
         rows.append(row)
-    print_table((*columns, "drop-path", *measured), rows)
+    print_table(columns, rows)
     _print_totals(plan)
 
 
@@ -209,10 +207,9 @@ def _measured_cells(plan: Plan, stage: int) -> list[str]:
 
 def _print_totals(plan: Plan) -> None:
     schedule = plan.schedule
-    last_size = schedule.stages[-1].image_size
     typer.echo(
-        f"\n{schedule.total_steps} steps over {schedule.train_images} images; "
-        f"{plan.relative_macs:.0%} of the arithmetic of training at {last_size} px throughout"
+        f"\n{schedule.total_steps} steps over {schedule.train_images} images; {plan.relative_macs:.0%} of "
+        f"the arithmetic of training at {schedule.largest_size} px throughout"
     )
     if not plan.costs:
         return

@@ -17,21 +17,36 @@ def learning_rate(
         step: Steps done before this one, in units of the reference batch.
         steps_per_epoch: Not rounded: images over reference batch.
         total_steps: The run's length, in units of the reference batch.
-        batch_size: Images in this step; the rate is proportional to it.
+        batch_size: Images in this step, see `peak_rate`.
 
     Returns:
         The rate. As released: warm-up rises linearly from 0 and then jumps onto the schedule, which has
         counted from step 0 (facts of the ``automl`` code; 0.256 falls to 0.2409 at epoch 5).
     """
-    peak = config.base * batch_size / config.base_batch_size
+    peak = peak_rate(config, batch_size)
     warmup_steps = config.warmup_epochs * steps_per_epoch
     if step < warmup_steps:
         return peak * step / warmup_steps
+    if config.counted_from == "warmup":
+        step, total_steps = step - warmup_steps, total_steps - warmup_steps
+    return max(peak * _share_of_peak(config, step, steps_per_epoch, total_steps), config.minimum)
+
+
+def peak_rate(config: LearningRateConfig, batch_size: int) -> float:
+    """Return the rate at the end of the warm-up for steps of ``batch_size`` images."""
+    if config.batch_scaling == "linear":
+        return config.base * batch_size / config.base_batch_size
+    if config.batch_scaling == "sqrt":
+        return config.base * math.sqrt(batch_size / config.base_batch_size)
+    return config.base
+
+
+def _share_of_peak(
+    config: LearningRateConfig, step: float, steps_per_epoch: float, total_steps: float
+) -> float:
     if config.schedule == "constant":
-        rate = peak
-    elif config.schedule == "cosine":
-        rate = 0.5 * peak * (1 + math.cos(math.pi * min(step / total_steps, 1.0)))
-    else:
-        decays = math.floor(step / (config.decay_epochs * steps_per_epoch))
-        rate = peak * config.decay_rate**decays
-    return max(rate, config.minimum)
+        return 1.0
+    if config.schedule == "exponential":
+        return config.decay_rate ** math.floor(step / (config.decay_epochs * steps_per_epoch))
+    progress = min(step / total_steps, 1.0) if total_steps > 0 else 1.0
+    return 1 - progress if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))

@@ -7,13 +7,24 @@ and sees the same images.
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from dataclasses import asdict, dataclass
-from itertools import accumulate
+from itertools import accumulate, count
+from typing import NamedTuple
 
-from effnet.config import ProgressiveConfig, TrainConfig
+from effnet.config import COUPLED, Coupled, ProgressiveConfig, TrainConfig
 
 FIRST_SIZE_PX = 128
+
+LABELS: dict[Coupled, str] = {
+    "randaugment_magnitude": "RandAugment",
+    "mixup_alpha": "mixup",
+    "cutmix_alpha": "CutMix",
+    "dropout_rate": "dropout",
+    "drop_path_rate": "drop-path",
+}
+"""What tables and pictures call the values that may grow with the image size, in their order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +46,11 @@ class StageSettings:
     cutmix_alpha: float
     dropout_rate: float
     drop_path_rate: float
+
+    @property
+    def coupled(self) -> dict[Coupled, float]:
+        """The values that may grow with the image size, in the order of `LABELS`."""
+        return {name: getattr(self, name) for name in LABELS}
 
     @property
     def steps(self) -> int:
@@ -59,6 +75,11 @@ class StageSchedule:
     def total_steps(self) -> int:
         """Steps of the whole run."""
         return self.stages[-1].end_step
+
+    @property
+    def largest_size(self) -> int:
+        """The largest image size of any stage that has steps, in pixels."""
+        return max(stage.image_size for stage in self.stages if stage.steps)
 
     @property
     def total_reference_steps(self) -> float:
@@ -95,43 +116,56 @@ class StageSchedule:
         return low
 
 
-def _between(pair: tuple[float, float], fraction: float) -> float:
-    start, end = pair
-    return start + (end - start) * fraction
+class _Part(NamedTuple):
+    """A stage before its steps are counted."""
 
-
-def _position(stage: int, stages: int) -> float:
-    """Where a stage lies between the first (0) and the last (1); a single stage is the last."""
-    return stage / (stages - 1) if stages > 1 else 1.0
+    end: int
+    """In reference steps."""
+    image_size: int
+    fraction: float
+    """Of the way from the first to the last value of all that is coupled."""
 
 
 def image_sizes(config: ProgressiveConfig, train_size: int) -> tuple[int, ...]:
-    """Return each stage's image size in pixels.
+    """Return the image sizes of a run in pixels.
 
     Args:
-        config: ``size_rule`` ``paper`` is Algorithm 1, ``S_0 + (S_e - S_0) * i / (M - 1)``;
-            ``release`` is the ``automl`` code, ``int(S_0 + (S_e - S_0) * (i + 1) / M)``. Both truncate.
+        config: In mode ``staged``, ``size_rule`` ``paper`` is Algorithm 1,
+            ``S_0 + (S_e - S_0) * i / (M - 1)``; ``release`` is the ``automl`` code,
+            ``int(S_0 + (S_e - S_0) * (i + 1) / M)``. Both truncate.
         train_size: The network's training size, used where the configuration gives no sizes.
+
+    Returns:
+        The sizes of the stages in order, without that of a cooldown; in mode ``random`` those that are drawn
+        from, ascending.
     """
     first, last = config.image_size or (min(FIRST_SIZE_PX, train_size), train_size)
-    count = config.stages
+    if config.mode != "staged":
+        multiple = config.size_multiple
+        return (*range(max(first // multiple, 1) * multiple, last, multiple), last)
+    stages = config.stages
     sizes = []
-    for stage in range(count):
+    for stage in range(stages):
         if config.size_rule == "release":
-            size = first + (last - first) * (stage + 1) // count
+            size = first + (last - first) * (stage + 1) // stages
         else:
-            size = first + (last - first) * stage // (count - 1) if count > 1 else last
+            size = first + (last - first) * stage // (stages - 1) if stages > 1 else last
         if size != last:
             size = min(max(size // config.size_multiple, 1) * config.size_multiple, last)
         sizes.append(size)
     return tuple(sizes)
 
 
-def _batch_size(config: ProgressiveConfig, batch_size: int, image_size: int, last_size: int) -> int:
-    if config.batch_rule == "constant":
-        return batch_size
-    grown = int(batch_size * (last_size / image_size) ** 2)
-    return max(grown // 8 * 8, batch_size)
+def drawn_index(seed: int, draw: int, options: int) -> int:
+    """Return which of so many options one draw takes: uniform, and a function of its arguments alone.
+
+    Args:
+        seed: Of the run.
+        draw: The draw's number, from 0.
+        options: At least 1.
+    """
+    digest = hashlib.sha256(f"image size {seed}/{draw}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") * options >> 64
 
 
 def total_reference_steps(train: TrainConfig, train_images: int) -> int:
@@ -145,40 +179,89 @@ def stage_schedule(
     """Lay out the stages of a run.
 
     Args:
-        config: The first and last value of everything that grows.
-        train: Length and batch size of the run.
+        config: The mode, and the first and last value of everything that grows.
+        train: Length, batch size and seed of the run.
         train_images: Images in one epoch.
         train_size: The network's training size in pixels, see `image_sizes`.
 
     Returns:
-        The stages: stage ``i`` of ``M`` ends at ``int((i + 1) / M * total)`` reference steps.
+        The stages. In the modes ``staged`` and ``linear``, stage ``i`` of ``M`` ends at
+        ``int((i + 1) / M * total)`` reference steps; in mode ``random`` every draw is a stage. A cooldown is
+        one stage more. A stage may have no steps where a run is short.
     """
     sizes = image_sizes(config, train_size)
-    count = len(sizes)
-    total = total_reference_steps(train, train_images)
-    batch_sizes = [_batch_size(config, train.batch_size, size, sizes[-1]) for size in sizes]
-    reference_ends = [total * (stage + 1) // count for stage in range(count)]
-    reference_steps = [end - start for start, end in zip([0, *reference_ends], reference_ends, strict=False)]
+    parts = _parts(config, train, sizes, train_images)
+    batch_sizes = [_batch_size(config, train.batch_size, part.image_size, sizes[-1]) for part in parts]
+    reference_steps = [
+        end - start for start, end in zip([0, *(p.end for p in parts)], (p.end for p in parts), strict=False)
+    ]
     steps = [
         reference * train.batch_size // batch_size if batch_size != train.batch_size else reference
         for reference, batch_size in zip(reference_steps, batch_sizes, strict=True)
     ]
+    if not any(steps):  # A run of a step or so, with larger batches than the last stage has.
+        steps[-1] = 1
     ends = list(accumulate(steps))
-    stages = []
-    for stage, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
-        fraction = _position(stage, count)
-        stages.append(
-            StageSettings(
-                stage=stage,
-                start_step=start,
-                end_step=end,
-                image_size=sizes[stage],
-                batch_size=batch_sizes[stage],
-                randaugment_magnitude=_between(config.randaugment_magnitude, fraction),
-                mixup_alpha=_between(config.mixup_alpha, fraction),
-                cutmix_alpha=_between(config.cutmix_alpha, fraction),
-                dropout_rate=_between(config.dropout_rate, fraction),
-                drop_path_rate=_between(config.drop_path_rate, fraction),
-            )
+    stages = tuple(
+        StageSettings(
+            stage=stage,
+            start_step=start,
+            end_step=end,
+            image_size=part.image_size,
+            batch_size=batch_sizes[stage],
+            **_coupled_values(config, part.fraction),
         )
-    return StageSchedule(tuple(stages), train_images, train.batch_size)
+        for stage, (part, start, end) in enumerate(zip(parts, [0, *ends], ends, strict=False))
+    )
+    return StageSchedule(stages, train_images, train.batch_size)
+
+
+def _parts(
+    config: ProgressiveConfig, train: TrainConfig, sizes: tuple[int, ...], train_images: int
+) -> list[_Part]:
+    total = total_reference_steps(train, train_images)
+    steps_per_epoch = train_images / train.batch_size
+    cooldown = min(int(config.cooldown_epochs * steps_per_epoch), total)
+    if config.mode == "random":
+        parts = _drawn_parts(
+            sizes, train.seed, steps=total - cooldown, steps_a_draw=config.redraw_epochs * steps_per_epoch
+        )
+    else:
+        parts = [
+            _Part((total - cooldown) * (stage + 1) // len(sizes), size, _position(stage, len(sizes)))
+            for stage, size in enumerate(sizes)
+        ]
+    return [*parts, _Part(total, sizes[-1], 1.0)] if cooldown else parts
+
+
+def _drawn_parts(sizes: tuple[int, ...], seed: int, *, steps: int, steps_a_draw: float) -> list[_Part]:
+    parts: list[_Part] = []
+    for draw in count():
+        end = min(int((draw + 1) * max(steps_a_draw, 1.0)), steps)
+        index = drawn_index(seed, draw, len(sizes))
+        fraction = (sizes[index] - sizes[0]) / (sizes[-1] - sizes[0]) if len(sizes) > 1 else 1.0
+        parts.append(_Part(end, sizes[index], fraction))
+        if end == steps:
+            break
+    return parts
+
+
+def _position(stage: int, stages: int) -> float:
+    """Where a stage lies between the first (0) and the last (1); a single stage is the last."""
+    return stage / (stages - 1) if stages > 1 else 1.0
+
+
+def _batch_size(config: ProgressiveConfig, batch_size: int, image_size: int, last_size: int) -> int:
+    if config.batch_rule == "constant":
+        return batch_size
+    grown = int(batch_size * (last_size / image_size) ** 2)
+    return max(grown // 8 * 8, batch_size)
+
+
+def _coupled_values(config: ProgressiveConfig, fraction: float) -> dict[Coupled, float]:
+    """Return all values a fraction of the way along, and the last one of what is not coupled."""
+    pairs: dict[Coupled, tuple[float, float]] = {name: getattr(config, name) for name in COUPLED}
+    return {
+        name: first + (last - first) * fraction if name in config.coupled else last
+        for name, (first, last) in pairs.items()
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from effnet.files import whole_file
-from effnet.schedule.progressive import StageSchedule, StageSettings
+from effnet.schedule.progressive import LABELS, StageSchedule
 
 _LOSS_COLOUR, _COLOUR = "#7a8794", "#1f5fa8"
 _SHADE, _GRID, _TEXT = "#f0f2f5", "#dfe3e8", "#333b44"
 _DPI = 150
 _MIN_LABEL_WIDTH = 0.07
+_MOST_SHADED_STAGES = 24
+_SHOWN_IF_USED = {"cutmix_alpha"}
 
 
 def plot_learning_curve(metrics: Sequence[Mapping[str, Any]], schedule: StageSchedule, path: Path) -> None:
@@ -56,18 +58,18 @@ def plot_schedule(schedule: StageSchedule, learning_rates: Sequence[tuple[float,
     """Draw what changes along a run, one small panel each, against the epoch, as a PNG.
 
     Args:
-        schedule: Of the run; CutMix has a panel only where it is used.
+        schedule: Of the run; what is in `_SHOWN_IF_USED` has a panel only where it is used.
         learning_rates: Epoch and rate, in order; a few hundred pairs are enough.
         path: 1350 x 1350 pixels; replaced as a whole.
 
     Raises:
         OSError: The file cannot be written.
     """
-    staircases = {
-        label: [value(stage) for stage in schedule.stages]
-        for label, value in _STAIRCASES.items()
-        if label != "CutMix" or any(stage.cutmix_alpha for stage in schedule.stages)
-    }
+    staircases: dict[str, list[float]] = {"image size, px": [stage.image_size for stage in schedule.stages]}
+    for name, label in LABELS.items():
+        values = [stage.coupled[name] for stage in schedule.stages]
+        if name not in _SHOWN_IF_USED or any(values):
+            staircases[label] = values
     figure = Figure(figsize=(9, 9), layout="constrained")
     *panels, rate_axes = figure.subplots(len(staircases) + 1, 1, sharex=True)
 
@@ -88,16 +90,6 @@ def plot_schedule(schedule: StageSchedule, learning_rates: Sequence[tuple[float,
     _style([*panels, rate_axes], schedule)
     figure.align_ylabels()
     _save(figure, path)
-
-
-_STAIRCASES: dict[str, Callable[[StageSettings], float]] = {
-    "image size, px": lambda stage: stage.image_size,
-    "RandAugment": lambda stage: stage.randaugment_magnitude,
-    "mixup": lambda stage: stage.mixup_alpha,
-    "CutMix": lambda stage: stage.cutmix_alpha,
-    "dropout": lambda stage: stage.dropout_rate,
-    "drop-path": lambda stage: stage.drop_path_rate,
-}
 
 
 def _series(metrics: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
@@ -127,9 +119,10 @@ def _label(axes: Axes, stage: tuple[float, float], y: float, text: str, total: f
 
 
 def _style(panels: Sequence[Axes], schedule: StageSchedule) -> None:
-    """Shade every other stage, name the stages on top, and keep the frames quiet."""
+    """Shade every other stage unless they are many, name them on top, and keep the frames quiet."""
     bounds = list(_bounds(schedule))
     span = bounds[-1][1]
+    shaded = bounds[1::2] if len(bounds) <= _MOST_SHADED_STAGES else []
     for axes in panels:
         axes.set_xlim(0, span)
         axes.grid(axis="y", color=_GRID, linewidth=0.8)
@@ -138,7 +131,7 @@ def _style(panels: Sequence[Axes], schedule: StageSchedule) -> None:
         axes.tick_params(labelsize=9, colors=_TEXT)
         axes.yaxis.label.set_color(_TEXT)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
-        for start, end in bounds[1::2]:
+        for start, end in shaded:
             axes.axvspan(start, end, color=_SHADE, zorder=0, linewidth=0)
     top = panels[0].get_ylim()[1]
     for stage, bound in zip(schedule.stages, bounds, strict=True):

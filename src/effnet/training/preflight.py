@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from effnet.training.step import TrainState, initial_state, set_phase, train_ste
 _WARMUP_STEPS = 1
 _STEPS = 3
 _CPU_BATCH = 32
+_MOST_MEASURED = 8
 
 _T = TypeVar("_T")
 
@@ -49,7 +50,7 @@ class Plan:
     costs: tuple[StageCost, ...]
     """Empty where nothing was measured."""
     relative_macs: float
-    """Multiply-adds of training, relative to all images at the last stage's size."""
+    """Multiply-adds of training, relative to all images at the largest size."""
 
     @property
     def seconds(self) -> float:
@@ -84,8 +85,7 @@ class Plan:
 
 def plan(schedule: StageSchedule, spec: NetworkSpec, costs: tuple[StageCost, ...] = ()) -> Plan:
     """Put a schedule and its costs together."""
-    last = schedule.stages[-1]
-    full = network_cost(spec, last.image_size).macs
+    full = network_cost(spec, schedule.largest_size).macs
     spent = sum(s.steps * s.batch_size * network_cost(spec, s.image_size).macs for s in schedule.stages)
     images = sum(s.steps * s.batch_size for s in schedule.stages)
     return Plan(schedule=schedule, costs=costs, relative_macs=spent / max(images * full, 1))
@@ -100,13 +100,14 @@ def measure(experiment: Experiment, report: Callable[[StageSettings], None]) -> 
 
     Returns:
         The plan. A stage whose batch does not fit on a GPU is measured with the largest half, quarter,
-        ... that does, and says so.
+        ... that does, and says so. Of many sizes eight are measured; a size between costs in proportion to
+        its pixels what the next larger one costs.
     """
     state = initial_state(experiment)
     schedule = experiment.schedule
-    costs: dict[int, StageCost] = {}
+    costs: dict[StageSettings, StageCost] = {}
     largest: StageCost | None = None
-    for settings in sorted(schedule.stages, key=_pixels, reverse=True):
+    for settings in _to_measure(schedule.stages):
         report(settings)
         cost = _measure_stage(experiment, state, settings)
         if experiment.device.type == "cpu":
@@ -114,8 +115,32 @@ def measure(experiment: Experiment, report: Callable[[StageSettings], None]) -> 
             largest = largest or cost
             share = _pixels(settings) / _pixels(max(schedule.stages, key=_pixels))
             cost = replace(cost, memory_bytes=int(largest.memory_bytes * share))
-        costs[settings.stage] = cost
-    return plan(schedule, experiment.spec, tuple(costs[stage] for stage in sorted(costs)))
+        costs[settings] = cost
+    return plan(schedule, experiment.spec, tuple(_cost_of(stage, costs) for stage in schedule.stages))
+
+
+def _to_measure(stages: Sequence[StageSettings]) -> list[StageSettings]:
+    """Return stages of different images or batches, the largest first, evenly spread where they are many."""
+    distinct: dict[tuple[int, int], StageSettings] = {}
+    for settings in stages:
+        distinct.setdefault((settings.image_size, settings.batch_size), settings)
+    ordered = sorted(distinct.values(), key=_pixels, reverse=True)
+    count = min(len(ordered), _MOST_MEASURED)
+    return [ordered[number * (len(ordered) - 1) // max(count - 1, 1)] for number in range(count)]
+
+
+def _cost_of(settings: StageSettings, costs: Mapping[StageSettings, StageCost]) -> StageCost:
+    """Return what was measured for a stage, or follows from the next larger one."""
+    larger = [known for known in costs if _pixels(known) >= _pixels(settings)]
+    nearest = min(larger, key=lambda known: (_pixels(known), known.image_size != settings.image_size))
+    cost, share = costs[nearest], _pixels(settings) / _pixels(nearest)
+    seconds = cost.seconds_per_step * share
+    return replace(
+        cost,
+        seconds_per_step=seconds,
+        images_per_second=settings.batch_size / seconds,
+        memory_bytes=int(cost.memory_bytes * share),
+    )
 
 
 def _pixels(settings: StageSettings) -> int:

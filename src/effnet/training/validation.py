@@ -18,9 +18,15 @@ from effnet.weights import save_weights
 
 
 def is_evaluation_step(experiment: Experiment, step: int) -> bool:
-    """Whether the network is evaluated once ``step`` steps are done: every so often, and at stages' ends."""
+    """Whether the network is evaluated once ``step`` steps are done: every so often, and at the end.
+
+    The ends of stages count as well, but for the modes that have a stage for each of many sizes.
+    """
     schedule = experiment.schedule
-    if any(step == stage.end_step for stage in schedule.stages):
+    has_few_stages = experiment.config.progressive.mode == "staged"
+    if step == schedule.total_steps or (
+        has_few_stages and any(step == stage.end_step for stage in schedule.stages)
+    ):
         return True
     every = experiment.config.evaluate.every_epochs
     return math.floor(schedule.epoch(step) / every) > math.floor(schedule.epoch(step - 1) / every)
