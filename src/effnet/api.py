@@ -270,6 +270,7 @@ def evaluate(
         preprocessing,
         device=predictor.device,
         batch_size=batch_size,
+        output=predictor.output,
     )
 
 

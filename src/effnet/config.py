@@ -12,7 +12,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from effnet.arch.preprocessing import CropMode, Interpolation, Preprocessing
-from effnet.arch.spec import SPEC_CONFIG, Activation, Padding, Rate
+from effnet.arch.spec import SPEC_CONFIG, Activation, Output, Padding, Rate
 
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
@@ -61,6 +61,20 @@ class DataConfig:
     source: str = "digits"
     """A folder of class folders, of parquet files or of tar files; a prepared store or its address;
     ``digits``; or ``hf:`` and a name on the Hugging Face hub."""
+    train_split: str = ""
+    """Names of the splits to train on, as ``train`` or ``train+validation``; empty: ``train``."""
+    val_split: str = ""
+    """Names of the splits to validate on; empty: the first of ``val``, ``validation``, ``valid`` and ``test``
+    that there is and that is not trained on."""
+    image_column: str = ""
+    """Of a table; empty: chosen by type and name."""
+    label_column: str = ""
+    """Of a table; empty: chosen by type and name, such as ``fine_label`` of CIFAR-100."""
+    class_names: str = ""
+    """A file with the names of the classes 0, 1, ... one a line, for data that only has numbers. Empty: the
+    classes are those that the data names, or that occur in it."""
+    streaming: bool = False
+    """Read a data set of the hub where it is, a row group at a time, instead of downloading it first."""
     train_images: NonNegativeInt = 0
     """Size of the training split, to plan a run without its data; 0: count the data."""
     val_fraction: Fraction = 0.2
@@ -166,6 +180,12 @@ class TrainConfig:
     batch_size: PositiveInt = 64
     """Images a step at the last stage's size."""
     seed: Seed = 0
+    loss: Output = "softmax"
+    """``softmax``: cross-entropy; an image's labels share a weight of 1. ``sigmoid``: binary cross-entropy of
+    each class, summed over the classes; probabilities are then independent of each other."""
+    classifier_bias: Literal["zero", "prior"] = "zero"
+    """Where the biases of new classes begin. ``prior``: at -log(classes - 1), so that a sigmoid gives each
+    class a probability of 1 / classes, and not 1 / 2."""
     label_smoothing: Rate = 0.1
     gradient_clip: NonNegative = 0.0
     """Largest global norm of the gradient; 0 switches clipping off."""

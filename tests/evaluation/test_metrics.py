@@ -69,3 +69,11 @@ def test_a_network_that_answers_nothing_is_never_right():
     scores = score(torch.full((8, 8), math.nan), torch.arange(8), LETTERS, bad_images=0)
     assert scores.top1 == 0.0
     assert scores.top5 == 0.0
+
+
+def test_loss_of_a_sigmoid_is_summed_over_the_classes():
+    logits, labels = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]]), torch.tensor([0, 2])
+    targets = torch.nn.functional.one_hot(labels, 3).double()
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits.double(), targets, reduction="sum")
+    scores = score(logits, labels, ("a", "b", "c"), bad_images=0, output="sigmoid")
+    assert scores.loss == pytest.approx(expected.item() / 2)

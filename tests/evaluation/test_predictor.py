@@ -125,3 +125,27 @@ def test_classes_without_names_are_numbered(weights, make_image):
 def test_weights_without_preprocessing_are_refused(weights):
     with pytest.raises(UserError, match="does not say how images must be prepared"):
         Predictor.from_weights(replace(weights, preprocessing=None))
+
+
+def test_probabilities_of_a_sigmoid_are_independent(make_network, preprocessing, make_image):
+    model, image = make_network(NAMES), make_image("red", "red.png")
+    softmax = Predictor(model, NAMES, preprocessing).predict([image])[0]
+    sigmoid = Predictor(model, NAMES, preprocessing, output="sigmoid").predict([image])[0]
+    assert sigmoid.classes == softmax.classes
+    odds = torch.tensor(sigmoid.probabilities).logit().softmax(0)
+    assert odds.tolist() == pytest.approx(list(softmax.probabilities), abs=1e-4)
+    assert sum(sigmoid.probabilities) != pytest.approx(1.0)
+
+
+def test_weights_say_how_their_logits_become_probabilities(make_network, preprocessing):
+    model = make_network(NAMES)
+    weights = LoadedWeights(
+        state=model.state_dict(),
+        spec=model.spec,
+        class_names=NAMES,
+        preprocessing=preprocessing,
+        origin="here",
+        output="sigmoid",
+    )
+    assert Predictor.from_weights(weights).output == "sigmoid"
+    assert Predictor.from_weights(replace(weights, output="softmax")).output == "softmax"

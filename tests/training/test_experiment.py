@@ -85,6 +85,12 @@ def test_two_builds_are_equal_and_another_seed_is_not(tiny):
     assert not torch.equal(first.stem.conv.weight, other.stem.conv.weight)
 
 
+def test_biases_may_begin_where_a_sigmoid_gives_every_class_its_share(tiny):
+    model = prepare_experiment(digits(tiny, train=TrainConfig(classifier_bias="prior"))).build_model()
+    torch.testing.assert_close(model.classifier.bias.sigmoid(), torch.full((10,), 0.1))
+    assert not prepare_experiment(digits(tiny)).build_model().classifier.bias.any()
+
+
 # Sizes
 
 

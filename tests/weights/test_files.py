@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 from effnet.arch.preprocessing import Preprocessing
 from effnet.errors import UserError
 from effnet.weights.files import read_weights, save_weights
+from effnet.weights.storage import read_metadata, read_tensors, write_tensors
 
 NAMES = tuple("abcdefg")
 PREPROCESSING = Preprocessing(image_size=48, interpolation="bicubic", crop_fraction=0.9)
@@ -62,3 +63,19 @@ def test_a_file_that_contradicts_itself_is_refused(tmp_path, tiny, make_state):
     save(path, make_state(tiny), replace(tiny, num_classes=9), class_names=None)
     with pytest.raises(UserError, match=r"says 3 channels and 9 classes; it holds \(3, 7\)"):
         read_weights(path)
+
+
+def test_the_output_comes_back_and_softmax_leaves_no_trace(tmp_path, tiny, make_state):
+    for output in ("softmax", "sigmoid"):
+        save(tmp_path / output, make_state(tiny), tiny, output=output)
+        assert read_weights(tmp_path / output).output == output
+    assert "output" not in read_metadata(tmp_path / "softmax")
+
+
+def test_an_unknown_output_is_refused(tmp_path, tiny, make_state):
+    save(tmp_path / "x", make_state(tiny), tiny, output="sigmoid")
+    write_tensors(
+        tmp_path / "x", read_tensors(tmp_path / "x"), read_metadata(tmp_path / "x") | {"output": "tanh"}
+    )
+    with pytest.raises(UserError, match="has the output 'tanh'; allowed: softmax, sigmoid"):
+        read_weights(tmp_path / "x")

@@ -8,6 +8,7 @@ from effnet.weights.networks import (
     from_timm_name,
     pretrained_name,
     published_name,
+    released_output,
     timm_name,
     with_conventions,
 )
@@ -102,3 +103,8 @@ def test_every_published_network_but_those_of_figure_7_has_pretrained_weights():
                 pretrained_name(spec)
         else:
             assert pretrained_name(spec).startswith("timm/tf_")
+
+
+def test_released_weights_for_21k_have_a_sigmoid_and_all_others_a_softmax():
+    assert released_output(21_843) == "sigmoid"
+    assert {released_output(classes) for classes in (10, 1000, 1001, 21_841)} == {"softmax"}

@@ -16,6 +16,8 @@ from pydantic.dataclasses import dataclass
 Operation = Literal["conv", "mbconv", "fused_mbconv"]
 Activation = Literal["silu", "relu", "relu6", "hard_swish", "leaky_relu", "elu", "mish", "gelu"]
 Padding = Literal["same", "symmetric"]
+Output = Literal["softmax", "sigmoid"]
+"""How logits become probabilities: one class of all, or each class for itself."""
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from effnet.arch.preprocessing import Preprocessing
+from effnet.arch.spec import Output
 from effnet.data.images import LabelledImages
 from effnet.data.loader import eval_batches, prepare_images
 from effnet.evaluation.metrics import Scores, score
@@ -29,6 +30,7 @@ def evaluate_model(
     workers: int = 0,
     uses_bf16: bool = False,
     report_bad: Callable[[str, str], None] = _ignore,
+    output: Output = "softmax",
 ) -> Scores:
     """Score a network on labelled images.
 
@@ -41,6 +43,7 @@ def evaluate_model(
         workers: Threads that prepare images; 0: one for each processor.
         uses_bf16: Whether to compute in bf16 autocast.
         report_bad: Called with name and reason for each image that cannot be read.
+        output: How logits become probabilities.
 
     Raises:
         UserError: None of the images can be read.
@@ -62,4 +65,5 @@ def evaluate_model(
         torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64),
         images.class_names,
         bad_images=len(images) - sum(len(part) for part in labels),
+        output=output,
     )

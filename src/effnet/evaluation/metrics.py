@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from effnet.arch.spec import Output
 from effnet.errors import UserError
 
 
@@ -27,7 +28,8 @@ class Scores:
     top5: float
     """1.0 where there are at most five classes."""
     loss: float
-    """Mean cross-entropy in nats, without label smoothing."""
+    """Mean over the images, in nats, without label smoothing: cross-entropy, or with a sigmoid the sum of the
+    classes' binary cross-entropies."""
     class_top1: dict[str, float]
     """Top-1 accuracy of each class that has an image."""
 
@@ -37,7 +39,12 @@ class Scores:
 
 
 def score(
-    logits: Float[Tensor, "N K"], labels: Int[Tensor, " N"], class_names: tuple[str, ...], *, bad_images: int
+    logits: Float[Tensor, "N K"],
+    labels: Int[Tensor, " N"],
+    class_names: tuple[str, ...],
+    *,
+    bad_images: int,
+    output: Output = "softmax",
 ) -> Scores:
     """Compare class scores with the truth.
 
@@ -46,6 +53,7 @@ def score(
         labels: Indices into ``class_names``.
         class_names: Names of the classes.
         bad_images: Reported as it is.
+        output: How logits become probabilities.
 
     Raises:
         UserError: There is no image.
@@ -67,6 +75,14 @@ def score(
         bad_images=bad_images,
         top1=is_correct.double().mean().item(),
         top5=(rank <= 5).double().mean().item() if len(class_names) > 5 else 1.0,
-        loss=functional.cross_entropy(logits, labels).item(),
+        loss=_loss(logits, labels, output),
         class_top1=class_top1,
     )
+
+
+def _loss(logits: Float[Tensor, "N K"], labels: Int[Tensor, " N"], output: Output) -> float:
+    if output == "softmax":
+        return functional.cross_entropy(logits, labels).item()
+    # Of the right class -log sigmoid(x), which is softplus(x) - x, and of each other one softplus(x).
+    own = logits.gather(1, labels[:, None])[:, 0]
+    return (functional.softplus(logits).sum(1) - own).mean().item()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from effnet.arch.preprocessing import Preprocessing
+from effnet.arch.spec import Output
 from effnet.data.images import LabelledImages
 from effnet.data.loader import eval_batches, prepare_images
 from effnet.data.reading import read_file
@@ -49,6 +50,7 @@ class Predictor:
         class_names: In the order of the logits.
         preprocessing: How the network wants its images.
         device: Where to compute.
+        output: How logits become probabilities.
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class Predictor:
         preprocessing: Preprocessing,
         *,
         device: torch.device | str = "cpu",
+        output: Output = "softmax",
     ) -> None:
         self.device = torch.device(device)
         model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model = model.eval()
         self.class_names = tuple(class_names)
         self.preprocessing = preprocessing
+        self.output: Output = output
 
     @classmethod
     def from_weights(cls, weights: LoadedWeights, *, device: torch.device | str = "cpu") -> Predictor:
@@ -79,7 +83,7 @@ class Predictor:
             )
         names = weights.class_names or tuple(str(index) for index in range(weights.spec.num_classes))
         model = build_model(weights.spec, weights=weights)
-        return cls(model, names, weights.preprocessing, device=device)
+        return cls(model, names, weights.preprocessing, device=device, output=weights.output)
 
     def predict(self, paths: Sequence[str | Path], *, top: int = 5, batch_size: int = 32) -> list[Prediction]:
         """Return one answer an image, in order; an unreadable image gets an answer with ``error``.
@@ -105,7 +109,8 @@ class Predictor:
             rows = {}
             if len(batch.labels):
                 pixels = prepare_images(batch.images, self.preprocessing, self.device, channels_last=True)
-                probabilities = self.model(pixels).float().softmax(1).cpu()
+                logits = self.model(pixels).float()
+                probabilities = (logits.sigmoid() if self.output == "sigmoid" else logits.softmax(1)).cpu()
                 values, indices = probabilities.topk(min(top, len(self.class_names)))
                 rows = {
                     int(label): (indices[row].tolist(), values[row].tolist())

@@ -22,6 +22,7 @@ def build_model(
     in_channels: int | None = None,
     class_names: Sequence[str] | None = None,
     gradient_checkpointing: bool = False,
+    classifier_bias: float = 0.0,
 ) -> EfficientNet:
     """Build a network, and load weights into it if there are any.
 
@@ -34,10 +35,12 @@ def build_model(
         class_names: Names of the classes; loaded rows of the classifier are kept for names it shares with
             the weights.
         gradient_checkpointing: Recompute blocks in the backward pass to save memory.
+        classifier_bias: Where the biases of classes begin that the weights do not know.
 
     Returns:
         The network in training mode, in fp32 on the CPU. Without weights, initialised as released from
-        PyTorch's global generator. With weights, a classifier for classes that they do not know begins at 0.
+        PyTorch's global generator. With weights, a classifier for classes that they do not know begins at 0,
+        but for ``classifier_bias``.
 
     Raises:
         UserError: There is no such network or file, or the weights belong to another network.
@@ -53,6 +56,7 @@ def build_model(
         spec, num_classes=num_classes or spec.num_classes, in_channels=in_channels or spec.in_channels
     )
     model = EfficientNet(spec, gradient_checkpointing=gradient_checkpointing)
+    nn.init.constant_(model.classifier.bias, classifier_bias)
     if loaded is not None:
         # The released initialisation is large for few classes; a new head on trained features begins neutral.
         nn.init.zeros_(model.classifier.weight)

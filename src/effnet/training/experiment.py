@@ -53,9 +53,15 @@ class Experiment:
             weights=self.weights,
             class_names=self.data.class_names,
             gradient_checkpointing=self.config.model.gradient_checkpointing,
+            classifier_bias=self._classifier_bias(),
         )
         layout = torch.channels_last if self.config.train.channels_last else torch.contiguous_format
         return model.to(self.device).to(memory_format=layout)  # type: ignore[call-overload]
+
+    def _classifier_bias(self) -> float:
+        """Return where the biases of new classes begin (`headbias` of the release)."""
+        is_prior = self.config.train.classifier_bias == "prior"
+        return -math.log(self.spec.num_classes - 1) if is_prior else 0.0
 
 
 def network_of(config: ModelConfig) -> NetworkSpec:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
@@ -24,6 +23,7 @@ from effnet.schedule.progressive import StageSchedule, StageSettings
 from effnet.training.clipping import clip_gradients
 from effnet.training.ema import Ema
 from effnet.training.experiment import Experiment
+from effnet.training.loss import class_targets, classification_loss
 from effnet.training.optimizers import build_optimizer, set_learning_rate
 
 
@@ -113,13 +113,14 @@ def train_step(state: TrainState, batch: Batch, experiment: Experiment) -> Tenso
     images = prepare_images(
         pixels, experiment.preprocessing, device, channels_last=config.train.channels_last
     )
-    targets = functional.one_hot(
-        batch.labels.to(device, non_blocking=True), experiment.spec.num_classes
-    ).float()
+    labels = batch.labels.to(device, non_blocking=True)
+    targets = class_targets(labels, experiment.spec.num_classes, config.train.loss)
     images, targets = mix_batch(images, targets, batch.settings, config.augment, seed=seed)
     with torch.autocast(device.type, torch.bfloat16, enabled=experiment.uses_bf16):
         logits = state.model(images)
-    loss = functional.cross_entropy(logits.float(), targets, label_smoothing=config.train.label_smoothing)
+    loss = classification_loss(
+        logits.float(), targets, loss=config.train.loss, label_smoothing=config.train.label_smoothing
+    )
     state.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     clip_gradients(state.model, config.train)

@@ -56,6 +56,7 @@ def evaluate_run(
             workers=experiment.config.data.workers,
             uses_bf16=experiment.uses_bf16,
             report_bad=run.report_bad_image,
+            output=experiment.config.train.loss,
         )
         progress.val_top1 = scores.top1
         if scores.top1 >= progress.best_val_top1:
@@ -67,6 +68,7 @@ def evaluate_run(
                 class_names=experiment.data.class_names,
                 preprocessing=experiment.preprocessing,
                 provenance=f"effnet, step {progress.step} of {experiment.schedule.total_steps}",
+                output=experiment.config.train.loss,
             )
     progress.seconds += time.monotonic() - started
     record = _evaluation_record(experiment, progress, scores)

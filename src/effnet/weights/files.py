@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args
 
 from torch import Tensor
 
 from effnet.arch.io import from_dict, to_dict
 from effnet.arch.preprocessing import Preprocessing
-from effnet.arch.spec import NetworkSpec
+from effnet.arch.spec import NetworkSpec, Output
 from effnet.errors import UserError
 from effnet.weights.convert import State, ends, import_state
 from effnet.weights.storage import read_metadata, read_tensors, write_tensors
@@ -30,6 +31,8 @@ class LoadedWeights:
     """How the weights were evaluated; None: the source does not tell."""
     origin: str
     """Where they came from, for people."""
+    output: Output = "softmax"
+    """How logits become probabilities, by the loss that the weights were trained with."""
 
 
 def save_weights(
@@ -40,6 +43,7 @@ def save_weights(
     class_names: Sequence[str] | None,
     preprocessing: Preprocessing | None,
     provenance: str,
+    output: Output = "softmax",
 ) -> None:
     """Write weights as one safetensors file that `read_weights` can use without further information.
 
@@ -50,6 +54,7 @@ def save_weights(
         class_names: In the order of the logits, where they are known.
         preprocessing: How images must be prepared, where it is known.
         provenance: Where the weights come from, for people.
+        output: How logits become probabilities.
 
     Raises:
         UserError: There are more or fewer class names than classes.
@@ -57,12 +62,14 @@ def save_weights(
     """
     if class_names is not None and len(class_names) != spec.num_classes:
         raise UserError(f"{spec.name} has {spec.num_classes} classes, got {len(class_names)} class names")
-    metadata = {
+    metadata: dict[str, Any] = {
         "spec": to_dict(spec),
         "class_names": None if class_names is None else list(class_names),
         "preprocessing": None if preprocessing is None else to_dict(preprocessing),
         "provenance": provenance,
     }
+    if output != "softmax":  # Files of networks with a softmax stay what they were.
+        metadata["output"] = output
     write_tensors(path, state, metadata)
 
 
@@ -87,10 +94,14 @@ def read_weights(path: Path) -> LoadedWeights | None:
         )
     names, preprocessing = metadata.get("class_names"), metadata.get("preprocessing")
     provenance = metadata.get("provenance")
+    output = metadata.get("output", "softmax")
+    if output not in get_args(Output):
+        raise UserError(f"{path} has the output '{output}'; allowed: {', '.join(get_args(Output))}")
     return LoadedWeights(
         state=state,
         spec=spec,
         class_names=None if names is None else tuple(names),
         preprocessing=None if preprocessing is None else from_dict(Preprocessing, preprocessing, str(path)),
         origin=f"{path} ({provenance})" if provenance else str(path),
+        output=output,
     )

@@ -13,6 +13,7 @@ from effnet.errors import UserError
 from effnet.weights.convert import import_state
 from effnet.weights.files import LoadedWeights
 from effnet.weights.formats import read_file
+from effnet.weights.networks import released_output
 from effnet.weights.timm_config import from_timm_config
 
 CONFIG_FILE = "config.json"
@@ -78,6 +79,7 @@ def _load(config: Path, weights: Path, origin: str) -> LoadedWeights:
         class_names=class_names,
         preprocessing=preprocessing,
         origin=origin,
+        output=released_output(spec.num_classes),
     )
 
 

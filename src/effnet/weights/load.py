@@ -12,7 +12,13 @@ from effnet.weights.convert import detect_scheme, ends, import_state
 from effnet.weights.files import LoadedWeights, read_weights
 from effnet.weights.formats import has_known_ending, is_tensorflow_checkpoint, read_file
 from effnet.weights.hub import is_hub_name, load_from_hub, load_timm_folder
-from effnet.weights.networks import PRETRAINED, pretrained_name, same_layers, with_conventions
+from effnet.weights.networks import (
+    PRETRAINED,
+    pretrained_name,
+    released_output,
+    same_layers,
+    with_conventions,
+)
 
 # Weights under these names are the released ones, or were trained with the released preprocessing.
 _RELEASED = {"keras", "keras-torch", "lukemelas", "tf"}
@@ -85,6 +91,7 @@ def _load_file(path: Path, spec: NetworkSpec | None) -> LoadedWeights:
         class_names=None,
         preprocessing=released_preprocessing(conventional) if scheme in _RELEASED else None,
         origin=str(path),
+        output=released_output(classes),
     )
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from effnet.arch import family
-from effnet.arch.spec import NetworkSpec
+from effnet.arch.spec import NetworkSpec, Output
 from effnet.errors import UserError, did_you_mean
 from effnet.weights.names import Scheme
 
 TORCHVISION = (*(f"v1-b{number}" for number in range(8)), "v2-s", "v2-m", "v2-l")
 """Our names of the networks that torchvision has."""
 
+
+RELEASED_21K_CLASSES = 21_843
+"""Logits of the weights released for ImageNet-21k."""
 
 PRETRAINED = "pretrained"
 """Instead of a hub name: the best released weights of the network."""
@@ -24,6 +27,15 @@ _TAGS = {
     **dict.fromkeys(["v2-b0", "v2-b1", "v2-b2"], "in1k"),
     **dict.fromkeys(["v2-b3", "v2-s", "v2-m", "v2-l", "v2-xl"], "in21k_ft_in1k"),
 }
+
+
+def released_output(num_classes: int) -> Output:
+    """Return how the logits of weights that do not say become probabilities.
+
+    Those for ImageNet-21k were trained again with a sigmoid loss and released in July 2021, as the README of
+    the release says; all others had a softmax.
+    """
+    return "sigmoid" if num_classes == RELEASED_21K_CLASSES else "softmax"
 
 
 def pretrained_name(spec: NetworkSpec) -> str:
