@@ -21,6 +21,7 @@ from effnet.recipes import config_from_toml, config_to_toml, resolve_config
 from effnet.training.display import open_display
 from effnet.training.experiment import Experiment, choose_device, prepare_experiment, sizes_needed
 from effnet.training.journal import Run, create_run, default_run_path, open_run
+from effnet.training.keeper import checkpoints_in
 from effnet.training.loop import RunResult
 from effnet.training.loop import train as run_training
 from effnet.training.split import check_split, write_split
@@ -136,7 +137,7 @@ def resume_run(path: Path, *, quiet: bool = False) -> RunResult:
     """
     run = open_run(path)
     config = run_config(run)
-    experiment = prepare_experiment(config, load=not run.last_checkpoint.exists())
+    experiment = prepare_experiment(config, load=not checkpoints_in(run.checkpoints))
     check_split(run.split_path, experiment.data)
     return _train(experiment, run, quiet=quiet, resume=True)
 

@@ -206,8 +206,6 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """``auto``: bf16 autocast on a GPU that has it, else fp32."""
     channels_last: bool = True
-    checkpoint_minutes: Positive = 5.0
-    """Save the state of the run at least this often, besides each evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
@@ -290,6 +288,18 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
+class CheckpointConfig:
+    """When the state of a run is saved, and which of the saved states are kept."""
+
+    every_minutes: Positive = 5.0
+    """Save at least this often, besides each evaluation."""
+    keep_last: PositiveInt = 2
+    """Newest checkpoints to keep; with more than one, a damaged one costs only the steps since the other."""
+    keep_stage_ends: bool = True
+    """Also keep the checkpoint at the end of each stage, from which the next one can be tried again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
 class Config:
     """A complete run."""
 
@@ -302,6 +312,7 @@ class Config:
     learning_rate: LearningRateConfig = LearningRateConfig()
     ema: EmaConfig = EmaConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
     preprocessing: Preprocessing | None = None
     """How images are normalised and evaluated, but for what `EvaluateConfig` says. Left out: as the weights
     say, or as the network was released."""

@@ -67,7 +67,7 @@ def test_a_lost_server_ends_a_run_that_can_be_continued(train, server, tmp_path)
     assert whole.code == 0, whole.err
 
     run = tmp_path / "run"
-    server.is_gone = lambda: any(run.glob("**/last.safetensors"))
+    server.is_gone = lambda: any(run.glob("**/best.safetensors"))
     lost = train("--out", run)
     assert (lost.code, lost.out) == (1, "")
     assert re.fullmatch(

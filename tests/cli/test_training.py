@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from effnet.training import loop, preflight
+from effnet.training import keeper, preflight
 from effnet.weights import load_weights
 
 
@@ -118,9 +118,9 @@ def test_a_loss_that_is_not_finite_is_a_failure_and_no_mistake(effnet, recipe, t
 
 def test_a_disk_that_is_full_is_a_failure_and_no_mistake(effnet, recipe, tmp_path, monkeypatch):
     def full(*_, **__):
-        raise OSError(28, "No space left on device", "last.safetensors")
+        raise OSError(28, "No space left on device", "step-00000004.safetensors")
 
-    monkeypatch.setattr(loop, "save_checkpoint", full)
+    monkeypatch.setattr(keeper, "write_snapshot", full)
     answer = effnet("train", "--recipe", recipe, "--out", tmp_path / "run", "--quiet")
     assert (answer.code, answer.out) == (1, "")
     assert re.fullmatch(r"effnet: .*No space left on device.*\n", answer.err)

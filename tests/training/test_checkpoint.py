@@ -10,7 +10,7 @@ from torch import nn
 
 from effnet.config import OptimizerConfig
 from effnet.errors import UserError
-from effnet.training.checkpoint import load_checkpoint, save_checkpoint
+from effnet.training.checkpoint import DamagedCheckpointError, load_checkpoint, take_snapshot, write_snapshot
 from effnet.training.ema import Ema
 from effnet.training.optimizers import build_optimizer, optimizer_tensors, set_learning_rate
 from effnet.weights.storage import write_tensors
@@ -23,9 +23,10 @@ class State:
     optimizer: torch.optim.Optimizer
 
     def save(self, path: Path, step: int = 0, extra: dict[str, Any] | None = None) -> None:
-        save_checkpoint(
-            path, step=step, model=self.model, ema=self.ema, optimizer=self.optimizer, extra=extra or {}
+        snapshot = take_snapshot(
+            step=step, model=self.model, ema=self.ema, optimizer=self.optimizer, extra=extra or {}
         )
+        write_snapshot(path, snapshot)
 
     def load(self, path: Path):
         return load_checkpoint(path, model=self.model, ema=self.ema, optimizer=self.optimizer)
@@ -133,6 +134,35 @@ def test_damaged_checkpoint_is_refused_and_changes_nothing(tmp_path, make_state,
     with pytest.raises(UserError, match=r"last.safetensors is damaged .*; delete it"):
         state.load(path)
     assert_same_bits(before, state.bits())
+
+
+def test_a_flipped_bit_is_found_wherever_it_is(tmp_path, make_state, train):
+    path, state = tmp_path / "last.safetensors", make_state()
+    train(state, range(1))
+    state.save(path, step=1, extra={"best_step": 7})
+    whole = path.read_bytes()
+    header = int.from_bytes(whole[:8], "little")
+    before = state.bits()
+    for place in (whole.index(b"best_step") + 13, header + 8, header + 1000, len(whole) - 1):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1
+        path.write_bytes(flipped)
+        with pytest.raises(
+            DamagedCheckpointError, match=r"last.safetensors is damaged \(its contents do not"
+        ):
+            state.load(path)
+    assert_same_bits(before, state.bits())
+
+
+def test_a_snapshot_does_not_follow_the_run_and_equal_states_are_equal_files(tmp_path, make_state, train):
+    paths = [tmp_path / "taken.safetensors", tmp_path / "saved.safetensors"]
+    state = make_state()
+    train(state, range(2))
+    state.save(paths[1], step=2)
+    snapshot = take_snapshot(step=2, model=state.model, ema=state.ema, optimizer=state.optimizer, extra={})
+    train(state, range(2, 3))
+    write_snapshot(paths[0], snapshot)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_checkpoint_of_another_network_is_refused_and_changes_nothing(tmp_path, make_state, train):

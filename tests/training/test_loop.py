@@ -27,6 +27,7 @@ from effnet.api import resume_run, start_run
 from effnet.arch import IMAGENET_MEAN, NetworkSpec, StageSpec, spec_to_json
 from effnet.config import (
     AugmentConfig,
+    CheckpointConfig,
     Config,
     DataConfig,
     EmaConfig,
@@ -45,9 +46,10 @@ from effnet.recipes import config_to_toml
 from effnet.schedule.progressive import StageSchedule, StageSettings
 from effnet.training import loop, waiting, window
 from effnet.training import step as step_module
-from effnet.training.checkpoint import save_checkpoint
+from effnet.training.checkpoint import Snapshot, take_snapshot
 from effnet.training.experiment import prepare_experiment
 from effnet.training.journal import read_metrics
+from effnet.training.keeper import checkpoints_in
 from effnet.training.loop import InterruptedRunError, RunResult
 from effnet.training.validation import is_evaluation_step
 from effnet.training.window import DivergedRunError
@@ -199,9 +201,11 @@ def whole(config, tmp_path_factory) -> Done:
 
 def checkpoint(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return all tensors of the last checkpoint, and what else it says but for times."""
-    with safe_open(run / "checkpoints" / "last.safetensors", framework="pt") as file:
+    newest = list(checkpoints_in(run / "checkpoints").values())[-1]
+    with safe_open(newest, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = json.loads(file.metadata()["effnet"])
+    del metadata["sha256"]  # of the times as well
     metadata["extra"] = {key: value for key, value in metadata["extra"].items() if key not in TIMES}
     return tensors, metadata
 
@@ -240,7 +244,10 @@ def test_a_run_leaves_its_complete_account(whole):
     files = {str(file.relative_to(whole.path)) for file in whole.path.rglob("*") if file.is_file()}
     assert files == {
         "checkpoints/best.safetensors",
-        "checkpoints/last.safetensors",
+        "checkpoints/step-00000024.safetensors",
+        "checkpoints/step-00000048.safetensors",
+        "checkpoints/step-00000069.safetensors",
+        "checkpoints/step-00000072.safetensors",
         "config.toml",
         "environment.json",
         "metrics.jsonl",
@@ -466,7 +473,7 @@ def test_a_crash_costs_no_more_than_the_steps_since_the_checkpoint(whole, config
     run = tmp_path / "run"
     with stopped_in(monkeypatch, 5, crash), pytest.raises(PowerCutError):
         start_run(config, run, quiet=True)
-    assert not (run / "checkpoints" / "last.safetensors").exists()
+    assert checkpoints_in(run / "checkpoints") == {}
     for step in (19, 53):
         with stopped_in(monkeypatch, step, crash), pytest.raises(PowerCutError):
             resume_run(run, quiet=True)
@@ -480,11 +487,10 @@ import os, signal, sys
 from effnet.cli.main import main
 from effnet.weights import storage
 
-real, calls = storage.save_file, []
+real = storage.save_file
 def save_file(tensors, path, metadata):
     real(tensors, path, metadata=metadata)
-    calls.append(path)
-    if len(calls) == 6 + 1:  # best and last of steps 14, 24 and 28; then best of step 42
+    if "step-00000042" in path.name:
         with open(path, "rb+") as file:
             file.truncate(1000)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -567,12 +573,12 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_the_checkpoint(whole, config, 
 def test_a_run_with_time_between_evaluations_saves_in_between(config, tmp_path, monkeypatch):
     saved = []
 
-    def save(*args: Any, step: int, **rest: Any) -> None:
+    def take(*, step: int, **rest: Any) -> Snapshot:
         saved.append(step)
-        save_checkpoint(*args, step=step, **rest)
+        return take_snapshot(step=step, **rest)
 
-    monkeypatch.setattr(loop, "save_checkpoint", save)
-    hurried = replace(config, train=replace(config.train, checkpoint_minutes=1e-9))
+    monkeypatch.setattr(loop, "take_snapshot", take)
+    hurried = replace(config, checkpoint=CheckpointConfig(every_minutes=1e-9))
     start_run(hurried, tmp_path / "run", quiet=True)
     assert saved == sorted({*range(10, 71, 10), 14, 24, 28, 42, 48, 55, 69, 72})
 
@@ -594,10 +600,12 @@ def test_changed_data_is_told_before_anything_is_done(config, photos, tmp_path, 
     with stopped_in(monkeypatch, 3), pytest.raises(InterruptedRunError):
         start_run(moved, tmp_path / "run", quiet=True)
     (copy / "red" / "0.jpg").unlink()
-    before = (tmp_path / "run" / "checkpoints" / "last.safetensors").read_bytes()
+    saved = list(checkpoints_in(tmp_path / "run" / "checkpoints").values())
+    before = [path.read_bytes() for path in saved]
     with pytest.raises(UserError, match="data is not what this run began with"):
         resume_run(tmp_path / "run", quiet=True)
-    assert (tmp_path / "run" / "checkpoints" / "last.safetensors").read_bytes() == before
+    assert len(before) == 1
+    assert [path.read_bytes() for path in saved] == before
 
 
 # Fine-tuning
@@ -762,12 +770,11 @@ def test_too_many_bad_images_stop_the_run(config, damaged, tmp_path):
 def test_a_full_disk_leaves_the_checkpoint_from_which_the_run_goes_on(whole, config, tmp_path, monkeypatch):
     from effnet.weights import storage
 
-    real, calls = storage.save_file, []
+    real = storage.save_file
 
     def save_file(tensors, path, metadata) -> None:
         real(tensors, path, metadata=metadata)
-        calls.append(path)
-        if len(calls) == 8:
+        if "step-00000042" in path.name:
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
             raise OSError(28, "No space left on device")
 

@@ -1,6 +1,7 @@
 """The state of a run in one safetensors file: weights, averages, optimizer, step.
 
-There is no state of random generators: every step draws from a generator seeded by (seed, step).
+There is no state of random generators: every step draws from a generator seeded by (seed, step). A file says
+what its contents' digest is, so that one that lost a bit on its way is not continued from.
 """
 
 from __future__ import annotations
@@ -10,16 +11,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from effnet.errors import UserError
 from effnet.training.ema import Ema
 from effnet.training.optimizers import load_optimizer_tensors, optimizer_tensors
-from effnet.weights.storage import read_metadata, read_tensors, write_tensors
+from effnet.weights.storage import contents_digest, read_metadata, read_tensors, write_tensors
 
 MODEL, EMA, OPTIMIZER = "model/", "ema/", "optimizer/"
-_KIND = "training checkpoint"
+_KIND, _DIGEST = "training checkpoint", "sha256"
+
+
+class DamagedCheckpointError(UserError):
+    """A checkpoint is not what was written; another one may be.
+
+    Args:
+        reason: Which file, and what is wrong with it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; delete it and continue from another one")
+        self.reason = reason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,31 +46,29 @@ class CheckpointInfo:
     """What the run stored."""
 
 
-def save_checkpoint(
-    path: Path,
-    *,
-    step: int,
-    model: nn.Module,
-    ema: Ema | None,
-    optimizer: Optimizer,
-    extra: Mapping[str, Any],
-) -> None:
-    """Write the state of a run; a file of that name is replaced only by a whole new one.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Snapshot:
+    """The state of a run after a step, in memory of its own."""
+
+    step: int
+    """Steps done."""
+    tensors: dict[str, Tensor]
+    """Under their names in the file."""
+    metadata: dict[str, Any]
+
+
+def take_snapshot(
+    *, step: int, model: nn.Module, ema: Ema | None, optimizer: Optimizer, extra: Mapping[str, Any]
+) -> Snapshot:
+    """Copy the state of a run, which may then go on while the copy is written.
 
     Args:
-        path: Where the file will be; its folder must exist.
         step: Steps done.
         model: The network, not compiled.
         ema: Its moving average, if the run has one.
         optimizer: Of `effnet.training.optimizers.build_optimizer`.
         extra: What JSON can hold.
-
-    Raises:
-        OSError: The disk is full or cannot be written; a file that was there before is unharmed.
     """
-    tensors = _prefixed(MODEL, model.state_dict())
-    tensors |= _prefixed(EMA, ema.state_dict() if ema else {})
-    tensors |= _prefixed(OPTIMIZER, optimizer_tensors(optimizer))
     metadata = {
         "kind": _KIND,
         "step": step,
@@ -64,25 +76,49 @@ def save_checkpoint(
         "has_ema": ema is not None,
         "extra": dict(extra),
     }
-    write_tensors(path, tensors, metadata)
+    copies = {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in state_tensors(model, ema, optimizer).items()
+    }
+    return Snapshot(step=step, tensors=copies, metadata=metadata)
+
+
+def state_tensors(model: nn.Module, ema: Ema | None, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return all tensors that a step changes, under their names in a checkpoint; they are no copies."""
+    tensors = _prefixed(MODEL, model.state_dict())
+    tensors |= _prefixed(EMA, ema.state_dict() if ema else {})
+    return tensors | _prefixed(OPTIMIZER, optimizer_tensors(optimizer))
+
+
+def write_snapshot(path: Path, snapshot: Snapshot) -> None:
+    """Write the state of a run; a file of that name is replaced only by a whole new one.
+
+    Args:
+        path: Where the file will be; its folder must exist.
+        snapshot: What to write; equal states are equal files.
+
+    Raises:
+        OSError: The disk is full or cannot be written; a file that was there before is unharmed.
+    """
+    digest = contents_digest(snapshot.tensors, snapshot.metadata)
+    write_tensors(path, snapshot.tensors, snapshot.metadata | {_DIGEST: digest})
 
 
 def load_checkpoint(path: Path, *, model: nn.Module, ema: Ema | None, optimizer: Optimizer) -> CheckpointInfo:
     """Put the state of a run back, exactly; nothing is changed when the checkpoint does not fit.
 
     Args:
-        path: Written by `save_checkpoint`.
+        path: Written by `write_snapshot`.
         model: The same network, not compiled.
         ema: Its moving average, if the run has one.
         optimizer: Built with the same configuration.
 
     Raises:
-        UserError: The file is missing or damaged, is no checkpoint, or belongs to another network or to
-            a run with another optimizer or without a moving average.
+        DamagedCheckpointError: The file cannot be read, or its contents are not what was written.
+        UserError: The file is missing, is no checkpoint, or belongs to another network or to a run with
+            another optimizer or without a moving average.
     """
     metadata, tensors = _read(path)
-    if metadata.get("kind") != _KIND:
-        raise UserError(f"{path} holds no state of a training run; a run can only continue from its own")
     weights = _with_prefix(MODEL, tensors)
     _check_network(path, weights, model)
     _check_run(path, metadata, ema, optimizer)
@@ -98,11 +134,19 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
     try:
-        return read_metadata(path), read_tensors(path)
+        metadata, tensors = read_metadata(path), read_tensors(path)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"the checkpoint {path} is damaged ({error}); delete it and continue from another one"
-        ) from error
+        raise _damaged(path, str(error)) from error
+    if metadata.get("kind") != _KIND:
+        raise UserError(f"{path} holds no state of a training run; a run can only continue from its own")
+    digest = metadata.pop(_DIGEST, None)
+    if digest != contents_digest(tensors, metadata):
+        raise _damaged(path, "its contents do not have the digest that was written with them")
+    return metadata, tensors
+
+
+def _damaged(path: Path, reason: str) -> DamagedCheckpointError:
+    return DamagedCheckpointError(f"the checkpoint {path} is damaged ({reason})")
 
 
 def _check_network(path: Path, weights: Mapping[str, Tensor], model: nn.Module) -> None:

@@ -132,8 +132,7 @@ class Run:
         self.journal = Journal(self.metrics_path)
         """Metrics of steps and evaluations."""
         self.checkpoints = path / "checkpoints"
-        self.last_checkpoint = self.checkpoints / "last.safetensors"
-        """The state from which the run continues."""
+        """The states from which the run can continue, see `effnet.training.keeper`."""
         self.best_weights = self.checkpoints / "best.safetensors"
         """The weights with the best validation accuracy."""
         self.plots = path / "plots"

@@ -6,15 +6,17 @@ import shlex
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from effnet.errors import UnreachableError
 from effnet.training.batches import run_batches
-from effnet.training.checkpoint import load_checkpoint, save_checkpoint
+from effnet.training.checkpoint import CheckpointInfo, load_checkpoint, take_snapshot
 from effnet.training.display import Display
 from effnet.training.experiment import Experiment
 from effnet.training.interrupt import Interruption, listen_for_interruption
 from effnet.training.journal import Run
+from effnet.training.keeper import Keeper, load_newest
 from effnet.training.plots import plot_learning_curve, plot_schedule
 from effnet.training.progress import Progress
 from effnet.training.step import (
@@ -76,11 +78,15 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
         UnreachableError: Images are on another machine, and the connection is lost.
     """
     state = initial_state(experiment)
-    progress = _restore(run, state) if resume else Progress()
+    progress = _restore(run, state, display) if resume else Progress()
+    stage_ends = [stage.end_step for stage in experiment.schedule.stages]
     try:
         _plot_schedule(experiment, run)
-        with listen_for_interruption() as interruption:
-            _run_steps(experiment, run, display, state, progress, interruption)
+        with (
+            closing(Keeper(run.checkpoints, experiment.config.checkpoint, stage_ends)) as keeper,
+            listen_for_interruption() as interruption,
+        ):
+            _run_steps(experiment, run, display, state, progress, keeper, interruption)
     except (InterruptedRunError, DivergedRunError):
         _plot_curve(experiment, run)
         raise
@@ -106,6 +112,7 @@ def _run_steps(  # noqa: PLR0917 - the one place where everything meets, in its 
     display: Display,
     state: TrainState,
     progress: Progress,
+    keeper: Keeper,
     interruption: Interruption,
 ) -> None:
     config, schedule = experiment.config, experiment.schedule
@@ -146,41 +153,43 @@ def _run_steps(  # noqa: PLR0917 - the one place where everything meets, in its 
                 window.restart_clock()
 
             # Checkpoint.
-            is_due = time.monotonic() - checkpoint_time > 60 * config.train.checkpoint_minutes
+            is_due = time.monotonic() - checkpoint_time > 60 * config.checkpoint.every_minutes
             if is_evaluated or interruption.is_requested or (is_due and window.is_empty):
-                _save(run, state, progress)
+                _save(keeper, state, progress)
                 checkpoint_time = time.monotonic()
                 window.restart_clock()
             if interruption.is_requested and not is_last:
+                keeper.wait()
                 raise InterruptedRunError(
                     f"stopped after step {progress.step} of {schedule.total_steps}; "
                     f"continue with: {_resume_command(run)}"
                 )
+    keeper.wait()
 
 
 def _resume_command(run: Run) -> str:
     return f"effnet train --resume {shlex.quote(str(run.path))}"
 
 
-def _save(run: Run, state: TrainState, progress: Progress) -> None:
-    save_checkpoint(
-        run.last_checkpoint,
-        step=progress.step,
-        model=state.model,
-        ema=state.ema,
-        optimizer=state.optimizer,
-        extra=asdict(progress),
+def _save(keeper: Keeper, state: TrainState, progress: Progress) -> None:
+    keeper.save(
+        lambda: take_snapshot(
+            step=progress.step,
+            model=state.model,
+            ema=state.ema,
+            optimizer=state.optimizer,
+            extra=asdict(progress),
+        )
     )
 
 
-def _restore(run: Run, state: TrainState) -> Progress:
-    if not run.last_checkpoint.exists():
-        run.journal.truncate_after(0)
-        return Progress()
-    # The slots that the head phase has not made yet must not be expected in its checkpoints.
-    info = load_checkpoint(run.last_checkpoint, model=state.model, ema=state.ema, optimizer=state.optimizer)
-    run.journal.truncate_after(info.step)
-    return Progress(**info.extra)
+def _restore(run: Run, state: TrainState, display: Display) -> Progress:
+    def load(path: Path) -> CheckpointInfo:
+        return load_checkpoint(path, model=state.model, ema=state.ema, optimizer=state.optimizer)
+
+    info = load_newest(run.checkpoints, load, display.message)
+    run.journal.truncate_after(info.step if info else 0)
+    return Progress(**info.extra) if info else Progress()
 
 
 def _plot_schedule(experiment: Experiment, run: Run) -> None:

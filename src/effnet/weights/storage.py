@@ -5,11 +5,13 @@ All metadata is one JSON document under one key, so that equal contents are equa
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -69,3 +71,19 @@ def read_metadata(path: Path) -> dict[str, Any]:
     except SafetensorError as error:
         raise OSError(f"{path} is not a whole safetensors file: {error}") from error
     return json.loads(metadata.get(METADATA_KEY, "{}"))
+
+
+def contents_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of what a file holds: names, shapes, kinds and bytes of tensors, and the metadata.
+
+    Args:
+        tensors: Under their names, in the processor's memory, contiguous.
+        metadata: What JSON can hold.
+    """
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\0{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        # A view: NumPy has no bfloat16, and the interpreter's lock is free while the bytes are digested.
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
