@@ -25,8 +25,7 @@ from effnet.training.keeper import checkpoints_in
 from effnet.training.loop import RunResult
 from effnet.training.loop import train as run_training
 from effnet.training.split import check_split, write_split
-from effnet.training.tune import Tuning
-from effnet.training.tune import tune as measure_tuning
+from effnet.training.tune_run import RunTuning, tune_network, tune_run
 from effnet.training.waiting import wait_advice
 from effnet.weights import LoadedWeights, is_timm_folder, load_weights
 
@@ -115,17 +114,29 @@ def _check_out(path: Path, source: Path) -> None:
         )
 
 
-def tune_run(config: Config, *, report: Callable[[str], None] | None = None) -> Tuning:
-    """Measure which loader settings are fastest for a run on this machine, as ``effnet tune`` does.
+def tune(
+    config: Config,
+    *,
+    has_data: bool = True,
+    compiles: bool = False,
+    keeps: bool = True,
+    report: Callable[[str], None] | None = None,
+) -> RunTuning:
+    """Measure which settings are fastest for a run on this machine, as ``effnet tune`` does.
 
     Args:
         config: Of the run, see `configure`.
+        has_data: Whether its images can be read; else only training steps are measured, on noise.
+        compiles: Whether compiled networks are measured too, which takes minutes on a processor.
+        keeps: Whether runs that say ``auto`` shall use what was found.
         report: Told what is measured next.
 
     Raises:
         UserError: Something in the configuration cannot be had.
+        OSError: What was found cannot be kept.
     """
-    return measure_tuning(prepare_experiment(config), report or (lambda text: None))
+    measure = tune_run if has_data else tune_network
+    return measure(config, compiles=compiles, keeps=keeps, report=report or (lambda text: None))
 
 
 def resume_run(path: Path, *, quiet: bool = False) -> RunResult:

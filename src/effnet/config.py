@@ -120,10 +120,10 @@ class AugmentConfig:
     """RandAugment operations an image; 0 switches it off."""
     policy: Literal["release", "paper", "relative"] = "release"
     """RandAugment's operations and arithmetic, see `effnet.data.randaugment`."""
-    place: Literal["worker", "device"] = "worker"
+    place: Literal["auto", "worker", "device"] = "auto"
     """Where images are mirrored and RandAugment is applied: one by one in the threads that decode them, or
-    a batch at a time where the network is. What is drawn does not depend on it; ``effnet tune`` measures
-    which is faster."""
+    a batch at a time where the network is. What is drawn does not depend on it. ``auto``: what ``effnet
+    tune`` found for these images, else ``worker``."""
     cutmix_label: Literal["area", "batch_mean"] = "area"
     """Weight of CutMix's labels: each image's own pasted area, or the batch's mean (as released)."""
 
@@ -204,8 +204,13 @@ class TrainConfig:
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """``auto``: bf16 autocast on a GPU that has it, else fp32."""
-    channels_last: bool = True
+    """``auto``: what ``effnet tune`` found for this network and device; else bf16 autocast on a GPU that has
+    it, else fp32."""
+    memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
+    """``auto``: what ``effnet tune`` found, else ``channels_last``."""
+    compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune-no-cudagraphs"] = "auto"
+    """Mode of ``torch.compile``, which compiles the network once for each image size. ``auto``: what ``effnet
+    tune`` found, else ``off``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)

@@ -1,13 +1,17 @@
-"""The command that says which loader settings are fastest."""
+"""The command that says which settings are fastest."""
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from effnet.schedule.progressive import StageSettings
+from effnet.training import compute as compute_module
 from effnet.training import tune as tune_module
+from effnet.training.compute import Candidate, Compute, ComputeTuning, StageCompute
 from effnet.training.tune import PlaceSpeed, StageSpeed, Tuning
+from effnet.training.tune_run import RunTuning
 
 SETTINGS = StageSettings(
     stage=0,
@@ -34,10 +38,32 @@ STAGES = tuple(
 )
 
 
+COMPUTED = Candidate(
+    compute=Compute(memory_format="channels_last", precision="fp32", compile="off"),
+    stages=tuple(
+        StageCompute(
+            settings=stage.settings,
+            batch_size=32,
+            seconds_per_image=(0.001, 0.002, 0.004),
+            first_seconds=1.0,
+            memory_bytes=0,
+        )
+        for stage in STAGES
+    ),
+)
+FAILED = Candidate(
+    compute=Compute(memory_format="channels_last", precision="fp32", compile="default"),
+    stages=(),
+    failure="RuntimeError: no compiler",
+)
+
+
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(tune_module, "SECONDS", 0.01)
     monkeypatch.setattr(tune_module, "_CPU_STEP_SECONDS", 0.02)
+    monkeypatch.setattr(compute_module, "_SECONDS", 0.001)
+    monkeypatch.setattr(compute_module, "_CPU_STEP_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -49,7 +75,9 @@ def told(monkeypatch, effnet, recipe):
         slower = tuple(replace(stage, together=100.0, loader={1: 2000.0}) for stage in STAGES)
         device = PlaceSpeed(place="device", workers=1, stages=slower)
         tuning = Tuning(places=(worker, device), fastest=worker, short_sides=short_sides)
-        monkeypatch.setattr("effnet.api.tune_run", lambda config, report: tuning)
+        compute = ComputeTuning(candidates=(COMPUTED, FAILED), fastest=COMPUTED, about={})
+        whole = RunTuning(compute=compute, loader=tuning, kept=(Path("tuned/compute-1.json"),))
+        monkeypatch.setattr("effnet.api.tune", lambda config, has_data, compiles, keeps, report: whole)
         answer = effnet("tune", data, "--recipe", recipe)
         assert (answer.code, answer.err) == (0, "")
         return [line.rstrip() for line in answer.out.splitlines()]
@@ -68,7 +96,8 @@ def test_tune_prints_speeds_and_what_to_set(effnet, recipe, photos, tmp_path, mo
         for place in ("worker", "device")
         for stage, size in ((1, "8"), (2, "16"))
     ]
-    assert "fastest: --set data.workers=" in answer.out
+    assert "fastest: --set train.memory_format=" in answer.out
+    assert answer.out.count("kept in ") == 2
     assert "measuring steps at 8 px" in answer.err
     assert list(tmp_path.iterdir()) == []
 
@@ -76,12 +105,36 @@ def test_tune_prints_speeds_and_what_to_set(effnet, recipe, photos, tmp_path, mo
 @pytest.mark.usefixtures("quick")
 def test_tune_prints_json(effnet, recipe):
     document = json.loads(effnet("tune", "--recipe", recipe, "--json").out)
-    assert document["changes"][0].startswith("data.workers=")
+    assert [change.partition("=")[0] for change in document["changes"]] == [
+        "train.memory_format",
+        "train.precision",
+        "train.compile",
+        "data.workers",
+        "augment.place",
+    ]
+    assert len(document["compute"]["candidates"]) == 2
+    assert len(document["kept"]) == 2
     assert {stage["image_size"] for place in document["places"] for stage in place["stages"]} == {8, 16}
 
 
 def test_what_is_slower_than_the_network_is_named_with_what_helps(told):
-    lines = told((160, 240), "my photos")
+    told_lines = told((160, 240), "my photos")
+    assert told_lines[0] == "images a second of training steps, by the way they are computed"
+    assert told_lines[1].split() == [
+        *("memory", "format", "precision", "compile", "128", "px", "192", "px"),
+        *("first", "steps", "all", "steps"),
+    ]
+    assert told_lines[2].split() == [
+        "channels_last",
+        "fp32",
+        "off",
+        "500.0",
+        "500.0",
+        *["2.0", "s", "27.6", "s"],
+    ]
+    assert told_lines[3].split() == ["channels_last", "fp32", "default", "failed", "failed"]
+    assert told_lines[4:6] == ["channels_last fp32 default failed: RuntimeError: no compiler", ""]
+    lines = told_lines[6:]
     assert lines[:4] == [
         "images a second: the network alone, the loader alone, both together",
         "augment.place  stage    size  batch  network  1 thread  2 threads  together  wait  bottleneck",
@@ -92,14 +145,16 @@ def test_what_is_slower_than_the_network_is_named_with_what_helps(told):
     assert lines[7:] == [
         "augment.place=worker with data.workers=2: 30.2 s of training steps",
         "augment.place=device with data.workers=1: 2 min 8 s of training steps",
-        "fastest: --set data.workers=2 --set augment.place=worker",
         "the loader is the bottleneck of stage 1; smaller copies of the images are read faster:",
         "  effnet data prepare 'my photos' --out STORE --short-sides 160,240",
+        "fastest: --set train.memory_format=channels_last --set train.precision=fp32 "
+        "--set train.compile=off --set data.workers=2 --set augment.place=worker",
+        "kept in tuned/compute-1.json",
     ]
 
 
 def test_where_nothing_can_be_prepared_the_bottleneck_is_named_alone(told):
-    assert told((), "store")[-1] == "the loader is the bottleneck of stage 1"
+    assert told((), "store")[-3] == "the loader is the bottleneck of stage 1"
 
 
 def test_data_that_is_not_there_is_told(mistake, recipe, photos):

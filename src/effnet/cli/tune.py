@@ -1,9 +1,9 @@
-"""``effnet tune``: measure which loader settings are fastest on this machine."""
+"""``effnet tune``: measure which settings are fastest on this machine, and keep them."""
 
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ from effnet.cli.training import (
 )
 
 if TYPE_CHECKING:
+    from effnet.training.compute import Candidate, ComputeTuning
     from effnet.training.tune import PlaceSpeed, StageSpeed, Tuning
 
 
@@ -27,23 +28,71 @@ def tune(
     model: ModelOption = None,
     weights: WeightsOption = None,
     changes: SetOption = None,
+    compiles: Annotated[
+        bool, typer.Option("--compile", help="Measure compiled networks too; each takes minutes on a CPU.")
+    ] = False,
+    keeps: Annotated[
+        bool, typer.Option("--keep/--no-keep", help="Let runs that say `auto` use what is found.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure every stage's training steps and loader on this machine, and say what to set.
+    """Measure every stage's training steps and loader on this machine, and keep what is fastest.
 
-    Takes a few seconds a stage, more where single steps do. Nothing is written.
+    Takes some ten seconds a stage, more where single steps do. `effnet train` then uses what was found
+    wherever its configuration says `auto`, as it does by default. Without DATA, a recipe that knows how many
+    images it has is measured on noise, and the loader is not.
     """
-    from effnet.api import configure, tune_run
+    from effnet.api import configure
+    from effnet.api import tune as tune_run
 
     config = configure(data, recipe=recipe, model=model, weights=weights, changes=changes or ())
-    tuning = tune_run(config, report=lambda text: typer.echo(f"measuring {text}", err=True))
+    tuning = tune_run(
+        config,
+        has_data=data is not None or not config.data.train_images,
+        compiles=compiles,
+        keeps=keeps,
+        report=lambda text: typer.echo(f"measuring {text}", err=True),
+    )
     if as_json:
         print_json(tuning.to_dict())
-    else:
-        _print_tuning(tuning, config.data.source)
+        return
+    _print_compute(tuning.compute)
+    typer.echo("")
+    if tuning.loader is not None:
+        _print_loader(tuning.loader, config.data.source)
+    typer.echo(f"fastest: {' '.join(f'--set {change}' for change in tuning.changes)}")
+    for path in tuning.kept:
+        typer.echo(f"kept in {path}")
 
 
-def _print_tuning(tuning: Tuning, source: str) -> None:
+def _print_compute(tuning: ComputeTuning) -> None:
+    sizes = [f"{stage.settings.image_size} px" for stage in tuning.fastest.stages]
+    print_table(
+        ("memory format", "precision", "compile", *sizes, "first steps", "all steps"),
+        [_compute_row(candidate, len(sizes)) for candidate in tuning.candidates],
+        title="images a second of training steps, by the way they are computed",
+    )
+    for candidate in tuning.candidates:
+        if candidate.failure:
+            typer.echo(
+                f"{' '.join(map(str, candidate.compute.changes.values()))} failed: {candidate.failure}"
+            )
+
+
+def _compute_row(candidate: Candidate, stages: int) -> list[str]:
+    compute = candidate.compute
+    row = [compute.memory_format, compute.precision, compute.compile]
+    if not candidate.stages:
+        return [*row, *["failed"] * stages, "", ""]
+    return [
+        *row,
+        *(f"{stage.images_per_second:.1f}" for stage in candidate.stages),
+        duration(sum(stage.first_seconds for stage in candidate.stages)),
+        duration(candidate.seconds),
+    ]
+
+
+def _print_loader(tuning: Tuning, source: str) -> None:
     threads = sorted({count for speed in tuning.places for stage in speed.stages for count in stage.loader})
     by_threads = [f"{count} thread{'s' * (count > 1)}" for count in threads]
     print_table(
@@ -57,7 +106,6 @@ def _print_tuning(tuning: Tuning, source: str) -> None:
             f"augment.place={speed.place} with data.workers={speed.workers}: "
             f"{duration(speed.seconds)} of training steps"
         )
-    typer.echo(f"fastest: {' '.join(f'--set {change}' for change in tuning.changes)}")
     fastest = tuning.fastest
     bound = [str(stage.settings.stage + 1) for stage in fastest.stages if fastest.is_loader_bound(stage)]
     if bound:

@@ -21,6 +21,7 @@ from effnet.data.sources import absolute_source, open_data
 from effnet.errors import UserError
 from effnet.nn import EfficientNet, build_model
 from effnet.schedule.progressive import StageSchedule, image_sizes, stage_schedule
+from effnet.training.tuned import with_tuned
 from effnet.weights import LoadedWeights, load_weights
 
 # The share of the image's short side that the published networks of 224 px see at evaluation.
@@ -55,7 +56,8 @@ class Experiment:
             gradient_checkpointing=self.config.model.gradient_checkpointing,
             classifier_bias=self._classifier_bias(),
         )
-        layout = torch.channels_last if self.config.train.channels_last else torch.contiguous_format
+        is_last = self.config.train.memory_format != "contiguous"
+        layout = torch.channels_last if is_last else torch.contiguous_format
         return model.to(self.device).to(memory_format=layout)  # type: ignore[call-overload]
 
     def _classifier_bias(self) -> float:
@@ -104,12 +106,13 @@ def sizes_needed(config: Config) -> tuple[tuple[int, ...], int]:
     return image_sizes(config.progressive, spec.train_size), evaluated_side
 
 
-def prepare_experiment(config: Config, *, load: bool = True) -> Experiment:
+def prepare_experiment(config: Config, *, load: bool = True, data: DataSplit | None = None) -> Experiment:
     """Open the data, choose network, weights, stages and device, and resolve the configuration.
 
     Args:
         config: As given by the user.
         load: Whether to load ``model.weights``; a run that is resumed has its own.
+        data: The images, where they are open already.
 
     Raises:
         UserError: Something in the configuration cannot be had.
@@ -119,9 +122,10 @@ def prepare_experiment(config: Config, *, load: bool = True) -> Experiment:
     weights = load_weights(config.model.weights, spec) if load and config.model.weights else None
     if weights is not None:
         spec = _with_constants(weights.spec, config.model)
-    data = open_data(
-        config.data.source, val_fraction=config.data.val_fraction, split_seed=config.data.split_seed
-    )
+    if data is None:
+        data = open_data(
+            config.data.source, val_fraction=config.data.val_fraction, split_seed=config.data.split_seed
+        )
     spec = replace(spec, num_classes=len(data.class_names))
     config = _resolve(config, spec, weights)
     preprocessing = config.preprocessing or released_preprocessing(spec)
@@ -131,6 +135,8 @@ def prepare_experiment(config: Config, *, load: bool = True) -> Experiment:
         train_images=len(data.train.labels),
         train_size=spec.train_size,
     )
+    sizes = tuple(stage.image_size for stage in schedule.stages)
+    config = with_tuned(config, spec, sizes, device, bf16=supports_bf16(device))
     return Experiment(
         config=config,
         spec=spec,
@@ -139,7 +145,7 @@ def prepare_experiment(config: Config, *, load: bool = True) -> Experiment:
         preprocessing=preprocessing,
         weights=weights,
         device=device,
-        uses_bf16=_uses_bf16(config.train.precision, device),
+        uses_bf16=config.train.precision == "bf16",
         resident=load_resident(data.train, config.data, device) if config.data.resident else None,
     )
 
@@ -162,10 +168,9 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _uses_bf16(precision: str, device: torch.device) -> bool:
-    if precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return precision == "bf16"
+def supports_bf16(device: torch.device) -> bool:
+    """Whether a device computes in bf16 itself; where it is imitated, it is many times slower than fp32."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _resolve(config: Config, spec: NetworkSpec, weights: LoadedWeights | None) -> Config:

@@ -185,6 +185,11 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def peak_memory(device: torch.device) -> int:
+    """Return the most bytes that were allocated on a GPU since that was last reset; 0 for a processor."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+
+
 def _time_steps(experiment: Experiment, state: TrainState, settings: StageSettings) -> tuple[float, int]:
     """Return seconds a step and the peak memory of a few steps with real images."""
     steps = _WARMUP_STEPS + _STEPS

@@ -110,9 +110,8 @@ def train_step(state: TrainState, batch: Batch, experiment: Experiment) -> Tenso
     pixels = batch.images.to(device, non_blocking=True)
     if batch.drawn is not None:
         pixels = augment_images(pixels, batch.drawn)
-    images = prepare_images(
-        pixels, experiment.preprocessing, device, channels_last=config.train.channels_last
-    )
+    is_channels_last = config.train.memory_format != "contiguous"
+    images = prepare_images(pixels, experiment.preprocessing, device, channels_last=is_channels_last)
     labels = batch.labels.to(device, non_blocking=True)
     targets = class_targets(labels, experiment.spec.num_classes, config.train.loss)
     images, targets = mix_batch(images, targets, batch.settings, config.augment, seed=seed)

@@ -1,0 +1,118 @@
+"""Training steps and the loader of one run, measured one after the other, and the choices kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from effnet.config import Config
+from effnet.data.images import DataSplit, LabelledImages
+from effnet.training.compute import ComputeTuning, tune_compute
+from effnet.training.experiment import Experiment, network_of, prepare_experiment
+from effnet.training.tune import Tuning, tune
+from effnet.training.tuned import keep_choice, loader_subject
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunTuning:
+    """What was measured for a run, and where the choices are kept."""
+
+    compute: ComputeTuning
+    loader: Tuning | None
+    """None where there were no images to read."""
+    kept: tuple[Path, ...]
+    """Files that later runs read; empty where nothing was to be kept."""
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """The fastest settings, as ``--set`` takes them."""
+        computed = (f"{key}={value}" for key, value in self.compute.fastest.compute.changes.items())
+        return (*computed, *(self.loader.changes if self.loader else ()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the tuning as ``effnet tune --json`` prints it."""
+        return (self.loader.to_dict() if self.loader else {}) | {
+            "changes": list(self.changes),
+            "compute": self.compute.to_dict(),
+            "kept": [str(path) for path in self.kept],
+        }
+
+
+def tune_run(config: Config, *, compiles: bool, keeps: bool, report: Callable[[str], None]) -> RunTuning:
+    """Measure how a run's training steps and its loader are fastest.
+
+    Args:
+        config: Of the run. Memory format, precision and compilation are not varied where they are not
+            ``auto``.
+        compiles: Whether compiled networks are measured too.
+        keeps: Whether runs that say ``auto`` shall use what was found.
+        report: Told what is measured next.
+
+    Raises:
+        UserError: Something in the configuration cannot be had.
+        OSError: What was found cannot be kept.
+    """
+    experiment = prepare_experiment(config)
+    compute = tune_compute(_with_choices_of(experiment, config), report, compiles=compiles)
+    loader = tune(compute.fastest.compute.applied_to(experiment), report)
+    kept: tuple[Path, ...] = ()
+    if keeps:
+        sizes = tuple(stage.image_size for stage in experiment.schedule.stages)
+        about = loader_subject(experiment.config, sizes, experiment.device)
+        found: dict[str, str | int] = {
+            "data.workers": loader.fastest.workers,
+            "augment.place": loader.fastest.place,
+        }
+        kept = (keep_choice(compute.about, compute.fastest.compute.changes), keep_choice(about, found))
+    return RunTuning(compute=compute, loader=loader, kept=kept)
+
+
+def tune_network(config: Config, *, compiles: bool, keeps: bool, report: Callable[[str], None]) -> RunTuning:
+    """Measure how the training steps of a recipe are fastest, without its images.
+
+    Args:
+        config: Of a run with ``data.train_images``, which says how long its stages are.
+        compiles: Whether compiled networks are measured too.
+        keeps: Whether runs that say ``auto`` shall use what was found.
+        report: Told what is measured next.
+
+    Raises:
+        UserError: Something in the configuration cannot be had.
+        OSError: What was found cannot be kept.
+    """
+    unread = _unread_images(config.data.train_images, network_of(config.model).num_classes)
+    experiment = prepare_experiment(
+        config, load=False, data=DataSplit(train=unread, val=unread, is_drawn=False)
+    )
+    compute = tune_compute(_with_choices_of(experiment, config), report, compiles=compiles)
+    kept = (keep_choice(compute.about, compute.fastest.compute.changes),) if keeps else ()
+    return RunTuning(compute=compute, loader=None, kept=kept)
+
+
+def _unread_images(images: int, classes: int) -> LabelledImages:
+    """Return what stands in for images that are not at hand: their number and that of their classes."""
+
+    def read(index: int) -> bytes:
+        raise OSError(f"image {index} is not at hand")
+
+    return LabelledImages(
+        class_names=tuple(map(str, range(classes))),
+        labels=np.zeros(images, np.int64),
+        names=[""] * images,
+        read=read,
+    )
+
+
+def _with_choices_of(experiment: Experiment, config: Config) -> Experiment:
+    """Return a run that leaves open again what its configuration left open before it was resolved."""
+    train = replace(
+        experiment.config.train,
+        memory_format=config.train.memory_format,
+        precision=config.train.precision,
+        compile=config.train.compile,
+    )
+    return replace(experiment, config=replace(experiment.config, train=train))

@@ -1,0 +1,156 @@
+"""Which way to compute a training step is the fastest, with made-up clocks and once with real ones."""
+
+import json
+import math
+from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from effnet.arch import NetworkSpec, StageSpec, spec_to_json
+from effnet.config import Config, DataConfig, ModelConfig, ProgressiveConfig, TrainConfig
+from effnet.training import compute as compute_module
+from effnet.training.compute import Compute, candidates_for, tune_compute
+from effnet.training.experiment import Experiment, prepare_experiment
+from effnet.training.tune_run import tune_network, tune_run
+from effnet.training.tuned import find_choice
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch) -> Config:
+    """Two stages: 35 steps of 80 images at 16 px, then 36 at 32 px."""
+    monkeypatch.setenv("EFFNET_CACHE", str(tmp_path / "cache"))
+    stage = StageSpec(operation="mbconv", kernel_size=3, stride=2, expand_ratio=2, channels=8, repeats=1)
+    spec = NetworkSpec(
+        name="tiny", stages=(stage,), stem_channels=8, head_channels=8, image_size=32, train_size=32
+    )
+    (tmp_path / "tiny.json").write_text(spec_to_json(spec))
+    return Config(
+        model=ModelConfig(network=str(tmp_path / "tiny.json")),
+        data=DataConfig(source="digits"),
+        progressive=ProgressiveConfig(stages=2, image_size=(16, 32)),
+        train=TrainConfig(epochs=4.0, batch_size=80, device="cpu"),
+    )
+
+
+@pytest.fixture
+def experiment(config) -> Experiment:
+    """What `tune_run` measures: a run in which the ways to compute are left open."""
+    prepared = prepare_experiment(config)
+    return replace(prepared, config=replace(prepared.config, train=config.train))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Steps take 1 ms an image and 32 px in channels_last, twice that in the other format."""
+    clock = SimpleNamespace(now=0.0, formats=[], fails=lambda train: False)
+    monkeypatch.setattr(compute_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    def step(state, batch, experiment):
+        train = experiment.config.train
+        if clock.fails(train):
+            raise RuntimeError("no compiler\nand more")
+        clock.formats.append(train.memory_format)
+        seconds = 0.001 * len(batch.labels) * batch.settings.image_size / 32
+        clock.now += seconds if train.memory_format == "channels_last" else 2 * seconds
+
+    monkeypatch.setattr(compute_module, "train_step", step)
+    return clock
+
+
+def test_the_fastest_way_is_the_one_with_the_shortest_run(experiment, clock):
+    tuning = tune_compute(experiment, lambda text: None)
+    assert [candidate.compute.memory_format for candidate in tuning.candidates] == [
+        "channels_last",
+        "contiguous",
+    ]
+    assert tuning.fastest.compute == Compute(memory_format="channels_last", precision="fp32", compile="off")
+    small, large = tuning.fastest.stages
+    assert small.images_per_second == pytest.approx(2000)
+    assert large.images_per_second == pytest.approx(1000)
+    assert large.seconds == pytest.approx(36 * 80 * 0.001 + large.first_seconds)
+    assert tuning.candidates[1].stages[1].images_per_second == pytest.approx(500)
+
+
+def test_candidates_take_turns(experiment, clock):
+    tune_compute(experiment, lambda text: None)
+    last_stage = clock.formats[-2 * compute_module.ROUNDS * compute_module._MOST_STEPS :]
+    changes = sum(before != after for before, after in pairwise(last_stage))
+    assert changes >= 2 * compute_module.ROUNDS - 2
+
+
+def test_a_way_that_fails_is_told_and_not_taken(experiment, clock):
+    clock.fails = lambda train: train.memory_format == "channels_last"
+    tuning = tune_compute(experiment, lambda text: None)
+    failed, fine = tuning.candidates
+    assert failed.failure == "RuntimeError: no compiler"
+    assert failed.seconds == math.inf
+    assert tuning.fastest is fine
+    assert failed.to_dict()["seconds"] is None
+
+
+def test_where_every_way_fails_the_reason_is_told(experiment, clock):
+    clock.fails = lambda train: train.memory_format != "auto"
+    with pytest.raises(RuntimeError, match="no way to compute a training step works here: RuntimeError: no"):
+        tune_compute(experiment, lambda text: None)
+
+
+def test_what_the_configuration_fixes_is_not_varied():
+    fixed = TrainConfig(memory_format="contiguous", precision="bf16", compile="default")
+    only = Compute(memory_format="contiguous", precision="bf16", compile="default")
+    assert candidates_for(fixed, CPU, compiles=False) == (only,)
+    assert candidates_for(fixed, CPU, compiles=True) == (only,)
+
+
+def test_candidates_on_a_processor_and_on_a_gpu(monkeypatch):
+    assert {way.compile for way in candidates_for(TrainConfig(), CPU, compiles=False)} == {"off"}
+    assert len(candidates_for(TrainConfig(), CPU, compiles=True)) == 4
+    monkeypatch.setattr(compute_module, "supports_bf16", lambda device: device.type == "cuda")
+    ways = candidates_for(TrainConfig(), CUDA, compiles=True)
+    assert {way.precision for way in ways} == {"fp32", "bf16"}
+    assert {way.compile for way in ways} == {
+        "off",
+        "default",
+        "reduce-overhead",
+        "max-autotune-no-cudagraphs",
+    }
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(compute_module, "_SECONDS", 0.001)
+    monkeypatch.setattr(compute_module, "_CPU_STEP_SECONDS", 0.02)
+    monkeypatch.setattr("effnet.training.tune.SECONDS", 0.01)
+    monkeypatch.setattr("effnet.training.tune._CPU_STEP_SECONDS", 0.02)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_is_measured_and_its_choices_are_kept(config):
+    said: list[str] = []
+    tuning = tune_run(config, compiles=False, keeps=True, report=said.append)
+    assert said[:2] == ["steps at 16 px in 2 ways", "steps at 32 px in 2 ways"]
+    compute, loader = (json.loads(path.read_text()) for path in tuning.kept)
+    assert compute["changes"] == tuning.compute.fastest.compute.changes
+    assert set(loader["changes"]) == {"data.workers", "augment.place"}
+    resolved = prepare_experiment(config).config
+    assert resolved.train.memory_format == compute["changes"]["train.memory_format"]
+    assert resolved.augment.place == loader["changes"]["augment.place"]
+    document = json.loads(json.dumps(tuning.to_dict()))
+    for candidate in document["compute"]["candidates"]:
+        for stage in candidate["stages"]:
+            low, high = stage["images_per_second_range"]
+            assert 0 < low <= stage["images_per_second"] <= high
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_recipe_is_measured_without_its_images(config):
+    config = replace(config, data=DataConfig(source="imagenet", train_images=1000))
+    tuning = tune_network(config, compiles=False, keeps=False, report=lambda text: None)
+    assert tuning.loader is None
+    assert tuning.kept == ()
+    assert find_choice(tuning.compute.about) is None
+    assert sum(stage.settings.steps for stage in tuning.compute.fastest.stages) == 50
