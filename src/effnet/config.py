@@ -178,7 +178,10 @@ class TrainConfig:
     min_steps: NonNegativeInt = 0
     """Train longer than ``epochs`` where that many steps are not reached."""
     batch_size: PositiveInt = 64
-    """Images a step at the last stage's size."""
+    """Images a step at the last stage's size, over all processes."""
+    micro_batch_size: NonNegativeInt = 0
+    """Most images that a process runs through the network at once; it adds up the gradients of its share of
+    a step's images. 0: its whole share."""
     seed: Seed = 0
     loss: Output = "softmax"
     """``softmax``: cross-entropy; an image's labels share a weight of 1. ``sigmoid``: binary cross-entropy of
@@ -211,6 +214,20 @@ class TrainConfig:
     compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune-no-cudagraphs"] = "auto"
     """Mode of ``torch.compile``, which compiles the network once for each image size. ``auto``: what ``effnet
     tune`` found, else ``off``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
+class DistributedConfig:
+    """How several processes, started by torchrun, train one network; one process alone takes no notice."""
+
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """``ddp``: each process has the whole network. ``fsdp``: weights, their average and the optimizer's state
+    are cut into one part for each process, for networks that one device has no room for."""
+    norm: Literal["local", "group", "all"] = "local"
+    """Over whose images batch norm takes its statistics while training: those of its own process, those of a
+    group of processes, as on TPU, or those of all. Moving statistics are always the mean over all."""
+    norm_group: PositiveInt = 8
+    """Consecutive processes in a group of ``norm = "group"``; as released, where there are as many."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
@@ -313,6 +330,7 @@ class Config:
     augment: AugmentConfig = AugmentConfig()
     progressive: ProgressiveConfig = ProgressiveConfig()
     train: TrainConfig = TrainConfig()
+    distributed: DistributedConfig = DistributedConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     learning_rate: LearningRateConfig = LearningRateConfig()
     ema: EmaConfig = EmaConfig()

@@ -379,7 +379,7 @@ def test_a_step_trains_on_the_same_views_wherever_they_are_made(config):
             experiment.data.train, schedule, config.data, experiment.config.augment, seed=1
         )
         state = step_module.initial_state(experiment)
-        step_module.set_phase(state.model, experiment.config, settings, is_head_only=False)
+        step_module.set_phase(state, experiment, settings, is_head_only=False)
         state.model.register_forward_pre_hook(lambda _, inputs: pixels.append(inputs[0].clone()))
         for batch in batches:
             step_module.train_step(state, batch, experiment)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 
 from effnet.data.loader import Batch, train_batches
 from effnet.data.resident import resident_batches
@@ -13,7 +14,7 @@ from effnet.training.experiment import Experiment
 def run_batches(
     experiment: Experiment, schedule: StageSchedule, *, seed: int, start_step: int = 0
 ) -> Generator[Batch, None, None]:
-    """Yield the batch of every step from ``start_step`` on.
+    """Yield this process's share of the batch of every step from ``start_step`` on.
 
     Args:
         experiment: The run; its images come from the device where they are kept there.
@@ -24,9 +25,24 @@ def run_batches(
     Yields:
         Batches. Closing the generator stops its threads.
     """
-    data, augment = experiment.config.data, experiment.config.augment
+    augment, processes = experiment.config.augment, experiment.processes
+    data = replace(experiment.config.data, workers=processes.workers(experiment.config.data.workers))
     if experiment.resident is not None:
         return resident_batches(
-            experiment.resident, schedule, data, augment, seed=seed, start_step=start_step
+            experiment.resident,
+            schedule,
+            data,
+            augment,
+            seed=seed,
+            start_step=start_step,
+            share=processes.share,
         )
-    return train_batches(experiment.data.train, schedule, data, augment, seed=seed, start_step=start_step)
+    return train_batches(
+        experiment.data.train,
+        schedule,
+        data,
+        augment,
+        seed=seed,
+        start_step=start_step,
+        share=processes.share,
+    )

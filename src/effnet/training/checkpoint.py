@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from effnet.errors import UserError
 from effnet.training.ema import Ema
 from effnet.training.optimizers import load_optimizer_tensors, optimizer_tensors
+from effnet.training.shards import cut_like, whole
 from effnet.weights.storage import contents_digest, read_metadata, read_tensors, write_tensors
 
 MODEL, EMA, OPTIMIZER = "model/", "ema/", "optimizer/"
@@ -58,9 +59,17 @@ class Snapshot:
 
 
 def take_snapshot(
-    *, step: int, model: nn.Module, ema: Ema | None, optimizer: Optimizer, extra: Mapping[str, Any]
+    *,
+    step: int,
+    model: nn.Module,
+    ema: Ema | None,
+    optimizer: Optimizer,
+    extra: Mapping[str, Any],
+    is_kept: bool = True,
 ) -> Snapshot:
     """Copy the state of a run, which may then go on while the copy is written.
+
+    Several processes must all make the call.
 
     Args:
         step: Steps done.
@@ -68,6 +77,7 @@ def take_snapshot(
         ema: Its moving average, if the run has one.
         optimizer: Of `effnet.training.optimizers.build_optimizer`.
         extra: What JSON can hold.
+        is_kept: Whether this process wants the tensors; else it only gives its parts of those that are cut.
     """
     metadata = {
         "kind": _KIND,
@@ -78,7 +88,7 @@ def take_snapshot(
     }
     copies = {
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, tensor in state_tensors(model, ema, optimizer).items()
+        for name, tensor in whole(state_tensors(model, ema, optimizer), is_kept=is_kept).items()
     }
     return Snapshot(step=step, tensors=copies, metadata=metadata)
 
@@ -124,7 +134,8 @@ def load_checkpoint(path: Path, *, model: nn.Module, ema: Ema | None, optimizer:
     _check_run(path, metadata, ema, optimizer)
 
     load_optimizer_tensors(optimizer, _with_prefix(OPTIMIZER, tensors))
-    model.load_state_dict(weights)
+    live = model.state_dict()
+    model.load_state_dict({name: cut_like(tensor, live[name]) for name, tensor in weights.items()})
     if ema:
         ema.load(_with_prefix(EMA, tensors))
     return CheckpointInfo(step=metadata["step"], extra=metadata["extra"])

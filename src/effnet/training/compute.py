@@ -221,7 +221,7 @@ class _Turns:
     def __init__(self, experiment: Experiment, settings: StageSettings, count: int) -> None:
         self._experiment = experiment
         self._state = initial_state(experiment)
-        set_phase(self._state.model, experiment.config, settings, is_head_only=False)
+        set_phase(self._state, experiment, settings, is_head_only=False)
         size, self._first_seconds = fitting_batch(
             count, lambda images: self._step(_made_batch(experiment, settings, images))
         )
@@ -260,7 +260,7 @@ def _bearable(experiment: Experiment, settings: StageSettings) -> int:
         return settings.batch_size
     probe = _made_batch(experiment, settings, min(_PROBE_IMAGES, settings.batch_size))
     state = initial_state(experiment)
-    set_phase(state.model, experiment.config, settings, is_head_only=False)
+    set_phase(state, experiment, settings, is_head_only=False)
     seconds = min(_time_step(experiment, state, probe) for _ in range(2))
     bearable = int(_CPU_STEP_SECONDS / max(seconds, 1e-9) * len(probe.labels))
     return min(settings.batch_size, max(bearable, len(probe.labels)))

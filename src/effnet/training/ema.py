@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from effnet.training.shards import cut_like, own_part
+
 
 def ema_decay(step: int, *, decay: float, warmup: bool) -> float:
     """Return the share of the old average that survives the update behind ``step``, counted from 0.
@@ -39,7 +41,10 @@ class Ema:
         self._copied = self._lists([name for name in self._live if name not in set(averaged)])
 
     def _lists(self, names: list[str]) -> tuple[list[Tensor], list[Tensor]]:
-        return [self._averages[name] for name in names], [self._live[name] for name in names]
+        averages, live = (
+            [own_part(tensors[name]) for name in names] for tensors in (self._averages, self._live)
+        )
+        return averages, live
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -86,4 +91,4 @@ class Ema:
             KeyError: A name is missing.
         """
         for name, average in self._averages.items():
-            average.copy_(tensors[name])
+            average.copy_(cut_like(tensors[name], average))

@@ -21,6 +21,8 @@ from effnet.data.sources import absolute_source, open_data
 from effnet.errors import UserError
 from effnet.nn import EfficientNet, build_model
 from effnet.schedule.progressive import StageSchedule, image_sizes, stage_schedule
+from effnet.training.parallel import check_processes
+from effnet.training.processes import ONE_PROCESS, Processes
 from effnet.training.tuned import with_tuned
 from effnet.weights import LoadedWeights, load_weights
 
@@ -45,6 +47,8 @@ class Experiment:
     uses_bf16: bool
     resident: ResidentImages | None = None
     """The training images on the device, where ``data.resident`` says so."""
+    processes: Processes = ONE_PROCESS
+    """Which train together."""
 
     def build_model(self) -> EfficientNet:
         """Return the network on its device, freshly drawn from the seed or from the loaded weights."""
@@ -106,18 +110,25 @@ def sizes_needed(config: Config) -> tuple[tuple[int, ...], int]:
     return image_sizes(config.progressive, spec.train_size), evaluated_side
 
 
-def prepare_experiment(config: Config, *, load: bool = True, data: DataSplit | None = None) -> Experiment:
+def prepare_experiment(
+    config: Config,
+    *,
+    load: bool = True,
+    data: DataSplit | None = None,
+    processes: Processes = ONE_PROCESS,
+) -> Experiment:
     """Open the data, choose network, weights, stages and device, and resolve the configuration.
 
     Args:
         config: As given by the user.
         load: Whether to load ``model.weights``; a run that is resumed has its own.
         data: The images, where they are open already.
+        processes: Which train together.
 
     Raises:
         UserError: Something in the configuration cannot be had.
     """
-    device = choose_device(config.train.device)
+    device = choose_device(config.train.device, processes)
     spec = network_of(config.model)
     weights = load_weights(config.model.weights, spec) if load and config.model.weights else None
     if weights is not None:
@@ -137,6 +148,8 @@ def prepare_experiment(config: Config, *, load: bool = True, data: DataSplit | N
     )
     sizes = tuple(stage.image_size for stage in schedule.stages)
     config = with_tuned(config, spec, sizes, device, bf16=supports_bf16(device))
+    smallest = min(stage.batch_size for stage in schedule.stages)
+    check_processes(config.distributed, processes, smallest_batch=smallest)
     return Experiment(
         config=config,
         spec=spec,
@@ -147,17 +160,20 @@ def prepare_experiment(config: Config, *, load: bool = True, data: DataSplit | N
         device=device,
         uses_bf16=config.train.precision == "bf16",
         resident=load_resident(data.train, config.data, device) if config.data.resident else None,
+        processes=processes,
     )
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, processes: Processes = ONE_PROCESS) -> torch.device:
     """Return the device of that name; ``auto`` is the first GPU, or the processor without one.
+
+    Of several processes, each has the GPU of its number on its machine.
 
     Raises:
         UserError: The machine has no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise UserError(f"train.device must be auto, cpu, cuda or cuda:N, got '{name}'")
     device = torch.device(name)
@@ -165,7 +181,11 @@ def choose_device(name: str) -> torch.device:
         raise UserError(
             f"train.device is '{name}', but this machine shows {torch.cuda.device_count()} CUDA devices"
         )
-    return device
+    return (
+        torch.device(device.type, processes.local_rank)
+        if device.type == "cuda" and processes.count > 1
+        else device
+    )
 
 
 def supports_bf16(device: torch.device) -> bool:

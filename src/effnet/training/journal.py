@@ -147,13 +147,18 @@ class Run:
         """Number of different images that could not be read, over all sessions of the run."""
         return len(self._bad_names)
 
-    def report_bad_image(self, name: str, reason: str) -> None:
-        """Note in ``bad-images.jsonl`` that an image cannot be read; each is noted once a run."""
+    def report_bad_image(self, name: str, reason: str) -> bool:
+        """Note in ``bad-images.jsonl`` that an image cannot be read; each is noted once a run.
+
+        Returns:
+            Whether it is the first time.
+        """
         with self._lock:
             is_new = name not in self._bad_names
             self._bad_names.add(name)
         if is_new:
             self._bad_images.write({"name": name, "reason": reason})
+        return is_new
 
 
 def default_run_path(model_name: str) -> Path:

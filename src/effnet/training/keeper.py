@@ -67,13 +67,17 @@ class Keeper:
         folder: Of the checkpoints; what a killed process left half written in it is removed.
         config: Which checkpoints to keep.
         stage_ends: Steps at which a stage is over.
+        is_writer: Whether this process writes; of several, one does.
     """
 
-    def __init__(self, folder: Path, config: CheckpointConfig, stage_ends: Collection[int]) -> None:
+    def __init__(
+        self, folder: Path, config: CheckpointConfig, stage_ends: Collection[int], *, is_writer: bool = True
+    ) -> None:
         self._folder, self._config, self._stage_ends = folder, config, frozenset(stage_ends)
+        self._is_writer = is_writer
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="effnet-checkpoint")
         self._writing: Future[None] | None = None
-        for half in folder.glob(".*.partial"):
+        for half in folder.glob(".*.partial") if is_writer else ():
             half.unlink(missing_ok=True)
 
     def save(self, take: Callable[[], Snapshot]) -> None:
@@ -86,7 +90,9 @@ class Keeper:
             OSError: The one before it could not be written; checkpoints before that are intact.
         """
         self.wait()
-        self._writing = self._pool.submit(self._write, take())
+        snapshot = take()
+        if self._is_writer:
+            self._writing = self._pool.submit(self._write, snapshot)
 
     def wait(self) -> None:
         """Wait until all that was saved is on the disk.

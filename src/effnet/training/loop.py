@@ -16,8 +16,9 @@ from effnet.training.display import Display
 from effnet.training.experiment import Experiment
 from effnet.training.interrupt import Interruption, listen_for_interruption
 from effnet.training.journal import Run
-from effnet.training.keeper import Keeper, load_newest
+from effnet.training.keeper import Keeper, checkpoint_path, load_newest
 from effnet.training.plots import plot_learning_curve, plot_schedule
+from effnet.training.processes import Processes
 from effnet.training.progress import Progress
 from effnet.training.step import (
     TrainState,
@@ -78,14 +79,15 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
         UnreachableError: Images are on another machine, and the connection is lost.
     """
     state = initial_state(experiment)
-    progress = _restore(run, state, display) if resume else Progress()
+    processes = experiment.processes
+    progress = Progress(processes=processes.count)
+    if resume:
+        progress = _restore(experiment, run, state, display)
     stage_ends = [stage.end_step for stage in experiment.schedule.stages]
+    keeper = Keeper(run.checkpoints, experiment.config.checkpoint, stage_ends, is_writer=processes.is_first)
     try:
         _plot_schedule(experiment, run)
-        with (
-            closing(Keeper(run.checkpoints, experiment.config.checkpoint, stage_ends)) as keeper,
-            listen_for_interruption() as interruption,
-        ):
+        with closing(keeper), listen_for_interruption() as interruption:
             _run_steps(experiment, run, display, state, progress, keeper, interruption)
     except (InterruptedRunError, DivergedRunError):
         _plot_curve(experiment, run)
@@ -115,17 +117,17 @@ def _run_steps(  # noqa: PLR0917 - the one place where everything meets, in its 
     keeper: Keeper,
     interruption: Interruption,
 ) -> None:
-    config, schedule = experiment.config, experiment.schedule
+    config, schedule, processes = experiment.config, experiment.schedule, experiment.processes
     batches = run_batches(experiment, schedule, seed=config.train.seed, start_step=progress.step)
     clock = WaitClock(experiment.device)
-    window = Window(run, display, progress, clock)
+    window = Window(run, display, progress, clock, processes)
     checkpoint_time, phase = time.monotonic(), (-1, False)
     with closing(batches):
         for batch in clock.watch(batches):
             # Stage.
             new_phase = (batch.settings.stage, is_head_phase(config, schedule, batch.step))
             if new_phase != phase:
-                set_phase(state.model, config, batch.settings, is_head_only=new_phase[1])
+                set_phase(state, experiment, batch.settings, is_head_only=new_phase[1])
                 if new_phase[0] != phase[0]:
                     display.stage(batch.settings)
                 phase = new_phase
@@ -136,29 +138,28 @@ def _run_steps(  # noqa: PLR0917 - the one place where everything meets, in its 
             is_last = progress.step == schedule.total_steps
 
             # Journal.
-            for bad in batch.bad:
-                run.report_bad_image(bad.name, bad.reason)
-                display.message(f"skipped {bad.name}: {bad.reason}")
             window.add(batch, loss, schedule.epoch(progress.step), rate_at(config, schedule, batch.step))
             is_evaluated = is_evaluation_step(experiment, progress.step)
+            is_interrupted = processes.any(interruption.is_requested)
             if is_evaluated or window.is_full:
                 window.flush()
-            elif interruption.is_requested:
+            elif is_interrupted:
                 window.keep()
 
             # Evaluation.
             if is_evaluated:
                 evaluate_run(experiment, run, state, progress, display)
-                set_phase(state.model, config, batch.settings, is_head_only=phase[1])
+                set_phase(state, experiment, batch.settings, is_head_only=phase[1])
                 window.restart_clock()
 
             # Checkpoint.
-            is_due = time.monotonic() - checkpoint_time > 60 * config.checkpoint.every_minutes
-            if is_evaluated or interruption.is_requested or (is_due and window.is_empty):
-                _save(keeper, state, progress)
+            is_late = time.monotonic() - checkpoint_time > 60 * config.checkpoint.every_minutes
+            is_due = window.is_empty and processes.any(processes.is_first and is_late)
+            if is_evaluated or is_interrupted or is_due:
+                _save(keeper, state, progress, processes)
                 checkpoint_time = time.monotonic()
                 window.restart_clock()
-            if interruption.is_requested and not is_last:
+            if is_interrupted and not is_last:
                 keeper.wait()
                 raise InterruptedRunError(
                     f"stopped after step {progress.step} of {schedule.total_steps}; "
@@ -171,7 +172,7 @@ def _resume_command(run: Run) -> str:
     return f"effnet train --resume {shlex.quote(str(run.path))}"
 
 
-def _save(keeper: Keeper, state: TrainState, progress: Progress) -> None:
+def _save(keeper: Keeper, state: TrainState, progress: Progress, processes: Processes) -> None:
     keeper.save(
         lambda: take_snapshot(
             step=progress.step,
@@ -179,20 +180,48 @@ def _save(keeper: Keeper, state: TrainState, progress: Progress) -> None:
             ema=state.ema,
             optimizer=state.optimizer,
             extra=asdict(progress),
+            is_kept=processes.is_first,
         )
     )
 
 
-def _restore(run: Run, state: TrainState, display: Display) -> Progress:
+def _restore(experiment: Experiment, run: Run, state: TrainState, display: Display) -> Progress:
+    processes = experiment.processes
+
     def load(path: Path) -> CheckpointInfo:
         return load_checkpoint(path, model=state.model, ema=state.ema, optimizer=state.optimizer)
 
-    info = load_newest(run.checkpoints, load, display.message)
-    run.journal.truncate_after(info.step if info else 0)
-    return Progress(**info.extra) if info else Progress()
+    # The first process chooses, and puts away what is damaged, before the others look.
+    info = load_newest(run.checkpoints, load, display.message) if processes.is_first else None
+    step = int(processes.sum([info.step if info else 0])[0])
+    if not processes.is_first and step:
+        info = load(checkpoint_path(run.checkpoints, step))
+    if processes.is_first:
+        run.journal.truncate_after(step)
+    progress = Progress(**info.extra) if info else Progress(processes=processes.count)
+    if progress.processes != processes.count and step < experiment.schedule.total_steps:
+        _report_processes(experiment, run, progress, display)
+        progress.processes = processes.count
+    return progress
+
+
+def _report_processes(experiment: Experiment, run: Run, progress: Progress, display: Display) -> None:
+    """Say what it changes that a run goes on with another number of processes."""
+    before, now = progress.processes, experiment.processes.count
+    batch_size = experiment.schedule.at(progress.step).batch_size
+    display.message(
+        f"continues at step {progress.step} with {now} processes instead of {before}: each has "
+        f"{batch_size / now:g} images of a batch of {batch_size} instead of {batch_size / before:g}. The "
+        "images of every step stay the same; dropout and mixing are drawn anew, and batch norm's statistics "
+        "are over other images unless distributed.norm is 'all'"
+    )
+    if experiment.processes.is_first:
+        run.journal.write({"step": progress.step, "processes": now, "processes_before": before})
 
 
 def _plot_schedule(experiment: Experiment, run: Run) -> None:
+    if not experiment.processes.is_first:
+        return
     schedule = experiment.schedule
     points = range(0, schedule.total_steps, max(schedule.total_steps // _CURVE_POINTS, 1))
     rates = [rate_at(experiment.config, schedule, step) for step in points]
@@ -201,6 +230,6 @@ def _plot_schedule(experiment: Experiment, run: Run) -> None:
 
 
 def _plot_curve(experiment: Experiment, run: Run) -> None:
-    metrics = run.journal.read()
+    metrics = run.journal.read() if experiment.processes.is_first else []
     if metrics:
         plot_learning_curve(metrics, experiment.schedule, run.plots / "learning-curve.png")

@@ -15,6 +15,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from effnet.config import OptimizerConfig
 from effnet.errors import UserError, did_you_mean
+from effnet.training.shards import cut_like
 
 DecayMode = Literal["l2", "decoupled"]
 
@@ -291,7 +292,7 @@ def _laid_out_like(param: Tensor, tensor: Tensor) -> Tensor:
     """Copy a slot into the parameter's memory format: foreach is fast only where the strides agree."""
     if not tensor.ndim:
         return tensor.clone()
-    return torch.empty_like(param, dtype=tensor.dtype, requires_grad=False).copy_(tensor)
+    return torch.empty_like(param, dtype=tensor.dtype, requires_grad=False).copy_(cut_like(tensor, param))
 
 
 def _named_parameters(optimizer: Optimizer) -> Iterator[tuple[str, nn.Parameter]]:

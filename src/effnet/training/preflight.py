@@ -195,7 +195,7 @@ def _time_steps(experiment: Experiment, state: TrainState, settings: StageSettin
     steps = _WARMUP_STEPS + _STEPS
     short = replace(settings, start_step=0, end_step=steps)
     schedule = StageSchedule((short,), experiment.schedule.train_images, settings.batch_size)
-    set_phase(state.model, experiment.config, settings, is_head_only=False)
+    set_phase(state, experiment, settings, is_head_only=False)
     config, device = experiment.config, experiment.device
     is_cuda = device.type == "cuda"
     if is_cuda:

@@ -10,6 +10,8 @@ class Progress:
     """What `effnet.training.step.TrainState` does not hold of the state of a run."""
 
     step: int = 0
+    processes: int = 1
+    """Which trained it."""
     seconds: float = 0.0
     step_seconds: float = 0.0
     """Of ``seconds``, those in training steps, waiting included."""

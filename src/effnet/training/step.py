@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from effnet.config import Config
 from effnet.data.device_augment import augment_images
-from effnet.data.loader import Batch, prepare_images
+from effnet.data.loader import Batch, Share, prepare_images
 from effnet.data.mixing import mix_batch
 from effnet.nn import EfficientNet
 from effnet.schedule.learning_rate import learning_rate
@@ -25,24 +25,41 @@ from effnet.training.ema import Ema
 from effnet.training.experiment import Experiment
 from effnet.training.loss import class_targets, classification_loss
 from effnet.training.optimizers import build_optimizer, set_learning_rate
+from effnet.training.parallel import (
+    average_statistics,
+    gradients_kept,
+    join_norms,
+    micro_batches,
+    shard,
+    wrap,
+)
 
 
 @dataclass(kw_only=True, slots=True)
 class TrainState:
-    """All that a step changes."""
+    """All that a step changes, and what it runs."""
 
     model: EfficientNet
+    """The network itself: what is evaluated and saved."""
+    runner: nn.Module
+    """What a step calls with images: the network, or what wraps it for several processes; see `set_phase`."""
     optimizer: Optimizer
     ema: Ema | None
     """None where the moving average is switched off."""
+    learning: frozenset[str] = frozenset()
+    """The parameters that learn, for which ``runner`` was made."""
 
 
 def initial_state(experiment: Experiment) -> TrainState:
     """Return the state before step 0."""
-    config = experiment.config
+    config, processes = experiment.config, experiment.processes
     model = experiment.build_model()
+    join_norms(model, config.distributed, processes)
+    if processes.count > 1 and config.distributed.strategy == "fsdp":
+        shard(model, processes, experiment.device)
     return TrainState(
         model=model,
+        runner=model,
         optimizer=build_optimizer(
             model, config.optimizer, config.train.backbone_rate, config.train.layer_decay
         ),
@@ -55,12 +72,15 @@ def is_head_phase(config: Config, schedule: StageSchedule, step: int) -> bool:
     return schedule.epoch(step) < config.train.head_epochs
 
 
-def set_phase(model: EfficientNet, config: Config, settings: StageSettings, *, is_head_only: bool) -> None:
+def set_phase(
+    state: TrainState, experiment: Experiment, settings: StageSettings, *, is_head_only: bool
+) -> None:
     """Put the network into training mode with the rates of a stage.
 
     While only the classifier learns, the rest of the network stays as it was loaded: no gradients, no
     drop-path, no moving statistics.
     """
+    model = state.model
     model.train()
     model.set_dropout(settings.dropout_rate)
     model.set_drop_path(settings.drop_path_rate)
@@ -68,10 +88,15 @@ def set_phase(model: EfficientNet, config: Config, settings: StageSettings, *, i
         is_trained = name in {"classifier", "dropout"} or not is_head_only
         child.train(is_trained)
         child.requires_grad_(is_trained)
-    if config.train.freeze_norm:
+    if experiment.config.train.freeze_norm:
         for module in model.modules():
             if isinstance(module, _BatchNorm):
                 module.eval()
+    learning = frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    if experiment.processes.count > 1 and learning != state.learning:
+        # The old wrapper must be gone, and its hooks with it, before there is another one.
+        state.runner, state.learning = model, learning
+        state.runner = wrap(model, experiment.config.distributed)
 
 
 def rate_at(config: Config, schedule: StageSchedule, step: int) -> float:
@@ -85,12 +110,13 @@ def rate_at(config: Config, schedule: StageSchedule, step: int) -> float:
     )
 
 
-def step_seed(seed: int, step: int) -> int:
-    """Return the seed of all random numbers that one step draws.
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """Return the seed of all random numbers that one step draws in one process.
 
     A function of the step and not a generator that runs on: a run that is resumed needs no saved state.
     """
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+    entropy = [seed, step, rank] if rank else [seed, step]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
 
 
 def train_step(state: TrainState, batch: Batch, experiment: Experiment) -> Tensor:
@@ -98,15 +124,31 @@ def train_step(state: TrainState, batch: Batch, experiment: Experiment) -> Tenso
 
     Args:
         state: `set_phase` must have been called for the batch's stage.
-        batch: Images and labels with the settings they were made by.
+        batch: This process's images and labels with the settings they were made by.
         experiment: The run.
 
     Returns:
-        The loss, a scalar on the device; it has not been waited for.
+        What this process's images contribute to the mean loss of the batch, a scalar on the device; it has
+        not been waited for.
     """
-    config, device = experiment.config, experiment.device
-    seed = step_seed(config.train.seed, batch.step)
+    config, processes = experiment.config, experiment.processes
+    seed = step_seed(config.train.seed, batch.step, processes.rank)
     torch.manual_seed(seed)
+    images, targets = _mixed(batch, experiment, seed)
+    state.optimizer.zero_grad(set_to_none=True)
+    loss = _accumulate(state, images, targets, batch.settings.batch_size, experiment)
+    clip_gradients(state.model, config.train)
+    set_learning_rate(state.optimizer, rate_at(config, experiment.schedule, batch.step))
+    state.optimizer.step()
+    average_statistics(state.model, config.distributed, processes)
+    if state.ema is not None:
+        state.ema.update(batch.step)
+    return loss
+
+
+def _mixed(batch: Batch, experiment: Experiment, seed: int) -> tuple[Tensor, Tensor]:
+    """Return normalised images and the weights of their classes, mixed."""
+    config, device = experiment.config, experiment.device
     pixels = batch.images.to(device, non_blocking=True)
     if batch.drawn is not None:
         pixels = augment_images(pixels, batch.drawn)
@@ -114,17 +156,26 @@ def train_step(state: TrainState, batch: Batch, experiment: Experiment) -> Tenso
     images = prepare_images(pixels, experiment.preprocessing, device, channels_last=is_channels_last)
     labels = batch.labels.to(device, non_blocking=True)
     targets = class_targets(labels, experiment.spec.num_classes, config.train.loss)
-    images, targets = mix_batch(images, targets, batch.settings, config.augment, seed=seed)
-    with torch.autocast(device.type, torch.bfloat16, enabled=experiment.uses_bf16):
-        logits = state.model(images)
-    loss = classification_loss(
-        logits.float(), targets, loss=config.train.loss, label_smoothing=config.train.label_smoothing
-    )
-    state.optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    clip_gradients(state.model, config.train)
-    set_learning_rate(state.optimizer, rate_at(config, experiment.schedule, batch.step))
-    state.optimizer.step()
-    if state.ema is not None:
-        state.ema.update(batch.step)
-    return loss.detach()
+    return mix_batch(images, targets, batch.settings, config.augment, seed=seed)
+
+
+def _accumulate(
+    state: TrainState, images: Tensor, targets: Tensor, batch_size: int, experiment: Experiment
+) -> Tensor:
+    """Leave the gradient of the mean loss over all processes; return this process's part of the loss."""
+    config, processes = experiment.config.train, experiment.processes
+    parts = micro_batches(batch_size, processes, config.micro_batch_size)
+    loss = torch.zeros((), device=experiment.device)
+    for index in range(parts):
+        rows = Share(index, parts).of(len(images))
+        part = slice(rows.start, rows.stop)
+        with gradients_kept(state.runner, is_last=index == parts - 1):
+            with torch.autocast(experiment.device.type, torch.bfloat16, enabled=experiment.uses_bf16):
+                logits = state.runner(images[part])
+            mean = classification_loss(
+                logits.float(), targets[part], loss=config.loss, label_smoothing=config.label_smoothing
+            )
+            # Processes' gradients are averaged, and their shares may differ by an image.
+            torch.autograd.backward(mean * (len(rows) * processes.count / batch_size))
+        loss += mean.detach() * (len(rows) / batch_size)
+    return loss

@@ -223,7 +223,7 @@ def _batch_size(experiment: Experiment, state: TrainState, settings: StageSettin
 
 def _measure_steps(experiment: Experiment, state: TrainState, settings: StageSettings) -> _StepSpeed:
     """Time steps of a batch, or of the largest half, quarter, ... of it for which a GPU has room."""
-    set_phase(state.model, experiment.config, settings, is_head_only=False)
+    set_phase(state, experiment, settings, is_head_only=False)
 
     def step_seconds(batch_size: int) -> float:
         sized = replace(settings, batch_size=batch_size)
@@ -293,7 +293,7 @@ def _measure_together(
 ) -> _JointSpeed:
     """Train from the first batch's arrival to the last one's."""
     settings, steps = replace(settings, batch_size=step.batch_size), _steps_in(step.seconds)
-    set_phase(state.model, experiment.config, settings, is_head_only=False)
+    set_phase(state, experiment, settings, is_head_only=False)
     clock, started = WaitClock(experiment.device), 0.0
     with closing(_batches(experiment, settings, workers=workers, steps=steps + 1)) as batches:
         for number, batch in enumerate(clock.watch(batches)):

@@ -7,6 +7,7 @@ import time
 from contextlib import nullcontext
 from typing import Any
 
+from effnet.data.loader import BadImage
 from effnet.evaluation.evaluator import evaluate_model
 from effnet.evaluation.metrics import Scores
 from effnet.training.display import Display
@@ -14,6 +15,7 @@ from effnet.training.experiment import Experiment
 from effnet.training.journal import Run
 from effnet.training.progress import Progress
 from effnet.training.step import TrainState
+from effnet.training.window import report_bad_images
 from effnet.weights import save_weights
 
 
@@ -45,6 +47,7 @@ def evaluate_run(
         display: Told the result.
     """
     started = time.monotonic()
+    bad: list[BadImage] = []
     averaged = state.ema.swapped_into(state.model) if state.ema else nullcontext()
     with averaged:
         scores = evaluate_model(
@@ -55,7 +58,7 @@ def evaluate_run(
             batch_size=experiment.config.evaluate.batch_size,
             workers=experiment.config.data.workers,
             uses_bf16=experiment.uses_bf16,
-            report_bad=run.report_bad_image,
+            report_bad=lambda name, reason: bad.append(BadImage(name, reason)),
             output=experiment.config.train.loss,
         )
         progress.val_top1 = scores.top1
@@ -71,6 +74,7 @@ def evaluate_run(
                 output=experiment.config.train.loss,
             )
     progress.seconds += time.monotonic() - started
+    report_bad_images(bad, run, display, experiment.processes)
     record = _evaluation_record(experiment, progress, scores)
     run.journal.write(record)
     display.evaluated(record)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from effnet.data.loader import Batch
+from effnet.data.loader import BadImage, Batch
 from effnet.training.display import Display, StepReport
 from effnet.training.journal import Run
+from effnet.training.processes import Processes
 from effnet.training.progress import Progress
 from effnet.training.waiting import WaitClock
 
@@ -26,15 +29,20 @@ class Window:
     """The steps since the last journal record. Losses are waited for only when it is written.
 
     Args:
-        run: Where records are written.
+        run: Where records are written, by the first process.
         display: Told the same.
         progress: Times and losses are noted in it.
         waits: Of the batches.
+        processes: Which train together.
     """
 
-    def __init__(self, run: Run, display: Display, progress: Progress, waits: WaitClock) -> None:
+    def __init__(
+        self, run: Run, display: Display, progress: Progress, waits: WaitClock, processes: Processes
+    ) -> None:
         self._run, self._display, self._progress, self._waits = run, display, progress, waits
+        self._processes = processes
         self._losses: list[Tensor] = []
+        self._bad: list[BadImage] = []
         self._images, self._waited = 0, 0.0
         self._clock = time.monotonic()
         self._record: dict[str, Any] = {}
@@ -54,12 +62,13 @@ class Window:
 
         Args:
             batch: What it trained on.
-            loss: A scalar, not waited for.
+            loss: This process's part of it, a scalar, not waited for.
             epoch: Epochs done with it.
             rate: Its learning rate.
         """
         self._losses.append(loss)
-        self._images += len(batch.labels)
+        self._bad += batch.bad
+        self._images += batch.settings.batch_size
         self._record = {
             "step": batch.step + 1,
             "epoch": epoch,
@@ -70,7 +79,7 @@ class Window:
         }
 
     def flush(self) -> None:
-        """Write one record, or stop the run where a loss is not finite."""
+        """Write one record, or stop the run where a loss is not finite; all processes must call it."""
         steps = len(self._losses)
         elapsed = self.keep()
         losses, self._progress.losses = self._progress.losses, []
@@ -80,7 +89,8 @@ class Window:
             "images_per_second": self._images / elapsed,
             "data_wait": min(self._waited / elapsed, 1.0),
         }
-        self._run.journal.write(self._record)
+        if self._processes.is_first:
+            self._run.journal.write(self._record)
         self._display.step(
             StepReport(
                 step=self._record["step"],
@@ -97,10 +107,13 @@ class Window:
     def keep(self) -> float:
         """Wait for the losses and leave them, and the time they took, to a later record.
 
+        Images that could not be read are reported at once. All processes must call it.
+
         Returns:
             Seconds since the clock was started.
         """
-        losses = torch.stack(self._losses).tolist()
+        self._bad = report_bad_images(self._bad, self._run, self._display, self._processes)
+        losses = self._processes.sum(torch.stack(self._losses).tolist())
         first_step = self._record["step"] - len(losses)
         for offset, loss in enumerate(losses):
             if not math.isfinite(loss):
@@ -123,3 +136,18 @@ class Window:
     def restart_clock(self) -> None:
         """Leave out the time since the last step, which evaluation and saving have accounted for."""
         self._clock = time.monotonic()
+
+
+def report_bad_images(
+    bad: Sequence[BadImage], run: Run, display: Display, processes: Processes
+) -> list[BadImage]:
+    """Note the images that any process could not read; all processes must call it.
+
+    Returns:
+        What is left to report: nothing.
+    """
+    for text in processes.gather_text(json.dumps([[image.name, image.reason] for image in bad])):
+        for name, reason in json.loads(text) if processes.is_first else ():
+            if run.report_bad_image(name, reason):
+                display.message(f"skipped {name}: {reason}")
+    return []
