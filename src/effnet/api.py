@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from effnet.arch import load_spec
 from effnet.config import Config
@@ -20,10 +21,11 @@ from effnet.evaluation.predictor import Predictor
 from effnet.recipes import config_from_toml, config_to_toml, resolve_config
 from effnet.training.display import open_display
 from effnet.training.experiment import Experiment, choose_device, prepare_experiment, sizes_needed
-from effnet.training.journal import Run, create_run, default_run_path, open_run
+from effnet.training.journal import Run, create_run, default_run_path, holds_run, open_run
 from effnet.training.keeper import checkpoints_in
 from effnet.training.loop import RunResult
 from effnet.training.loop import train as run_training
+from effnet.training.same_run import check_same_config
 from effnet.training.split import check_split, write_split
 from effnet.training.tune_run import RunTuning, tune_network, tune_run
 from effnet.training.waiting import wait_advice
@@ -71,6 +73,7 @@ def train(
     weights: str | Path | None = None,
     out: str | Path | None = None,
     changes: Sequence[str] = (),
+    resume: Literal["auto"] | None = None,
     quiet: bool = False,
 ) -> RunResult:
     """Train a network, as ``effnet train`` does; arguments as for `configure`.
@@ -82,13 +85,18 @@ def train(
         weights: File or hub name to start from.
         out: Folder of the run; None: ``runs/<date>-<time>-<model>``.
         changes: Single values, as ``"train.epochs=10"``.
+        resume: ``auto``: continue the run in ``out`` if there is one.
         quiet: Show nothing while training.
 
     Raises:
         UserError: Something that was given cannot be used.
     """
     config = configure(data, recipe=recipe, model=model, weights=weights, changes=changes)
-    return start_run(config, Path(out) if out else None, quiet=quiet)
+    if resume is None:
+        return start_run(config, Path(out) if out else None, quiet=quiet)
+    if out is None:
+        raise UserError("resume='auto' needs the folder of the run; give out")
+    return start_or_resume_run(config, Path(out), quiet=quiet)
 
 
 def start_run(config: Config, out: Path | None = None, *, quiet: bool = False) -> RunResult:
@@ -99,6 +107,23 @@ def start_run(config: Config, out: Path | None = None, *, quiet: bool = False) -
     run = create_run(path, config_to_toml(experiment.config))
     write_split(run.split_path, experiment.data)
     return _train(experiment, run, quiet=quiet, resume=False)
+
+
+def start_or_resume_run(config: Config, out: Path, *, quiet: bool = False) -> RunResult:
+    """Continue the run in a folder, or start it where there is none: the same call begins and goes on.
+
+    Args:
+        config: Of the run, see `configure`.
+        out: Its folder.
+        quiet: Show nothing while training.
+
+    Raises:
+        UserError: As `start_run` and `resume_run`, or the run was started with another configuration.
+    """
+    if not holds_run(out):
+        return start_run(config, out, quiet=quiet)
+    check_same_config(config, run_config(open_run(out)), out)
+    return resume_run(out, quiet=quiet)
 
 
 def _check_out(path: Path, source: Path) -> None:
@@ -149,7 +174,10 @@ def resume_run(path: Path, *, quiet: bool = False) -> RunResult:
     run = open_run(path)
     config = run_config(run)
     experiment = prepare_experiment(config, load=not checkpoints_in(run.checkpoints))
-    check_split(run.split_path, experiment.data)
+    if run.split_path.is_file():
+        check_split(run.split_path, experiment.data)
+    else:
+        write_split(run.split_path, experiment.data)
     return _train(experiment, run, quiet=quiet, resume=True)
 
 

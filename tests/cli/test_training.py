@@ -152,6 +152,34 @@ def test_resume_needs_nothing_but_the_run(effnet, finished, tmp_path):
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
 
+def test_one_command_starts_a_run_and_goes_on_with_it(effnet, recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ("train", "--recipe", recipe, "--out", "run", "--resume", "auto", "--quiet", "--json")
+    first, again = effnet(*command), effnet(*command)
+    assert first.code == again.code == 0
+    assert json.loads(first.out) == json.loads(again.out)
+    assert json.loads(first.out)["steps"] == 7
+
+
+def test_a_run_that_was_killed_at_once_is_started_again(effnet, recipe, finished, tmp_path):
+    command = ("train", "--recipe", recipe, "--resume", "auto", "--quiet", "--json", "--out")
+    # Before its configuration was written, before its split was, and before its first checkpoint.
+    for kept in (["environment.json"], ["config.toml"], ["config.toml", "split.json", "metrics.jsonl"]):
+        run = tmp_path / str(len(kept)) / kept[0]
+        (run / "checkpoints").mkdir(parents=True)
+        (run / "plots").mkdir()
+        for name in kept:
+            shutil.copy(finished / name, run)
+        answer = effnet(*command, run)
+        assert answer.code == 0, answer.err
+        assert (run / "split.json").read_bytes() == (finished / "split.json").read_bytes()
+        weights = [load_weights(str(r / "checkpoints" / "best.safetensors")) for r in (run, finished)]
+        assert all(torch.equal(t, weights[1].state[name]) for name, t in weights[0].state.items())
+        assert (run / "metrics.jsonl").read_text().count("\n") == (
+            finished / "metrics.jsonl"
+        ).read_text().count("\n")
+
+
 # Mistakes
 
 
@@ -168,6 +196,26 @@ def test_a_run_is_not_written_over(mistake, finished, recipe):
 )
 def test_resume_takes_nothing_else(mistake, finished, more):
     assert "give nothing but --resume RUN" in mistake("train", "--resume", finished, *more)
+
+
+def test_a_run_is_not_continued_with_other_values(mistake, finished, recipe, photos):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    message = mistake(
+        "train", photos.parent, "--recipe", recipe, "--out", finished, "--resume", "auto",
+        "--set", "train.epochs=3", "--set", "data.flip=false",
+    )  # fmt: skip
+    assert (
+        f"the run in {finished} was started otherwise: data.source is '{photos}' there and '{photos.parent}' "
+        "here, data.flip is true there and false here, train.epochs is 2.0 there and 3.0 here; give the same "
+        "values to continue it, or another folder with --out"
+    ) in message
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+def test_resuming_by_itself_needs_a_folder(mistake, recipe):
+    assert "--resume auto needs the folder of the run" in mistake(
+        "train", "--recipe", recipe, "--resume", "auto"
+    )
 
 
 def test_resume_of_no_run_names_those_near(mistake, finished):

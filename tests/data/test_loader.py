@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from effnet.arch.preprocessing import Preprocessing
 from effnet.config import AugmentConfig, DataConfig
 from effnet.data import loader, threads
+from effnet.data.failures import WorkerError
 from effnet.data.images import LabelledImages
 from effnet.data.loader import ALONE, BadImage, Share, eval_batches, prepare_images, train_batches
 from effnet.data.sources import open_data
@@ -238,7 +239,7 @@ def test_error_in_a_thread_surfaces(picture, encode, two_stages):
     def read(index):
         raise ZeroDivisionError("in a thread")
 
-    with pytest.raises(ZeroDivisionError, match="in a thread"):
+    with pytest.raises(WorkerError, match=r"died at .*: ZeroDivisionError: in a thread"):
         _train(_images(picture, encode, read=read), two_stages(IMAGES))
     assert not _data_threads()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from effnet.errors import UnreachableError, UserError
 if TYPE_CHECKING:
     from effnet.config import Config
     from effnet.schedule.progressive import StageSettings
+    from effnet.training.loop import RunResult
     from effnet.training.preflight import Plan
 
 
@@ -111,38 +113,48 @@ def train(
     ] = None,
     changes: SetOption = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Continue this run at its last checkpoint; nothing else may be given.")
+        str | None,
+        typer.Option(
+            metavar="RUN|auto",
+            help="Continue this run at its last checkpoint; nothing else may be given. `auto`: continue the "
+            "run in --out if there is one, else start it; for jobs that are restarted as they are.",
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the result only.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a network: progressive learning with adaptive regularization, or what the recipe says."""
-    if resume is not None:
-        if any((data, recipe, model, weights, out, changes)):
-            raise UserError("--resume continues a run as it was started; give nothing but --resume RUN")
-        _finish(None, None, resume, quiet=quiet, as_json=as_json)
-    else:
+    if resume == "auto":
+        if out is None:
+            raise UserError("--resume auto needs the folder of the run; give it with --out")
+    elif resume is not None and any((data, recipe, model, weights, out, changes)):
+        raise UserError("--resume continues a run as it was started; give nothing but --resume RUN")
+
+    def run() -> RunResult:
+        from effnet.api import resume_run, start_or_resume_run, start_run
+
+        if resume is not None and resume != "auto":
+            return resume_run(Path(resume), quiet=quiet)
         config = _configuration(data, recipe, model, weights, changes)
-        _finish(config, out, None, quiet=quiet, as_json=as_json)
+        if resume is not None and out is not None:
+            return start_or_resume_run(config, out, quiet=quiet)
+        return start_run(config, out, quiet=quiet)
+
+    _finish(run, as_json=as_json)
 
 
-def _finish(
-    config: Config | None, out: Path | None, resume: Path | None, *, quiet: bool, as_json: bool
-) -> None:
+def _finish(run: Callable[[], RunResult], *, as_json: bool) -> None:
     import torch
 
-    from effnet.api import resume_run, start_run
+    from effnet.data.failures import WorkerError
     from effnet.training.loop import InterruptedRunError
     from effnet.training.window import DivergedRunError
 
     try:
-        if resume is not None:
-            result = resume_run(resume, quiet=quiet)
-        elif config is not None:
-            result = start_run(config, out, quiet=quiet)
+        result = run()
     except InterruptedRunError as error:
         raise InterruptedCommandError(str(error)) from error
-    except (DivergedRunError, torch.OutOfMemoryError) as error:
+    except (DivergedRunError, WorkerError, torch.OutOfMemoryError) as error:
         raise FailedCommandError(str(error)) from error
     if as_json:
         print_json(result.to_dict())

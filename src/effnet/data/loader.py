@@ -21,6 +21,7 @@ from torch import Tensor
 from effnet.arch.preprocessing import Preprocessing
 from effnet.config import AugmentConfig, DataConfig
 from effnet.data.device_augment import DrawnViews
+from effnet.data.failures import named_failures
 from effnet.data.images import Encoded, LabelledImages
 from effnet.data.order import sample_order, sample_random
 from effnet.data.pillow import BadImageError, TruncatedImageError
@@ -117,6 +118,7 @@ def train_batches(
 
     Raises:
         UserError: More than ``data.max_bad_fraction`` of the images cannot be read.
+        WorkerError: A thread died of something that was not expected.
     """
     most_bad = min(int(data.max_bad_fraction * len(images)), len(images) - 1)
     views = _Views(
@@ -306,7 +308,8 @@ class _Views:
         """Fill a row, unless the image cannot be used; note what is wrong with it."""
         if index not in self.known_bad:
             try:
-                damage = self._look(batch, row, index)
+                with named_failures(self.images.names[index]):
+                    damage = self._look(batch, row, index)
             except (BadImageError, OSError) as error:
                 self.known_bad[index] = bad_reason(error)
             else:
@@ -346,7 +349,8 @@ def _read_eval(indices: range, images: LabelledImages, preprocessing: Preprocess
     views: list[_Pixels | str] = []
     for index in indices:
         try:
-            views.append(eval_image(images.read(index), preprocessing))
+            with named_failures(images.names[index]):
+                views.append(eval_image(images.read(index), preprocessing))
         except (BadImageError, OSError) as error:
             views.append(bad_reason(error))
     return views

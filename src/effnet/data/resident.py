@@ -23,6 +23,7 @@ from effnet.data.crops import draw_crop
 from effnet.data.decode import decode_image
 from effnet.data.device_augment import DrawnViews, moved
 from effnet.data.device_resize import resize_crops
+from effnet.data.failures import named_failures
 from effnet.data.images import LabelledImages, Pyramid
 from effnet.data.loader import ALONE, BadImage, Batch, Share, bad_reason, too_many_bad
 from effnet.data.order import sample_order, sample_random
@@ -230,8 +231,9 @@ def _decode_some(images: LabelledImages, indices: range) -> list[_Decoded | str]
     decoded: list[_Decoded | str] = []
     for index in indices:
         try:
-            encoded = images.read(index)
-            pixels = decode_image(encoded)
+            with named_failures(images.names[index]):
+                encoded = images.read(index)
+                pixels = decode_image(encoded)
         except (BadImageError, OSError) as error:
             decoded.append(bad_reason(error))
         else:

@@ -103,11 +103,19 @@ def sizes_needed(config: Config) -> tuple[tuple[int, ...], int]:
     Raises:
         UserError: There is no such network or file.
     """
-    spec = network_of(config.model)
-    config = _resolve(config, spec, None)
+    spec, config = network_of(config.model), resolve_alone(config)
     preprocessing = config.preprocessing or released_preprocessing(spec)
     evaluated_side = math.ceil(preprocessing.image_size / preprocessing.crop_fraction)
     return image_sizes(config.progressive, spec.train_size), evaluated_side
+
+
+def resolve_alone(config: Config) -> Config:
+    """Return a configuration with its paths absolute, and with what the network alone decides.
+
+    Raises:
+        UserError: There is no such network or file.
+    """
+    return _resolve(config, network_of(config.model), None)
 
 
 def prepare_experiment(

@@ -181,26 +181,32 @@ def create_run(path: Path, config_toml: str) -> Run:
     Raises:
         UserError: The folder already holds a run, or is a file.
     """
-    run = Run(path)
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-        with run.config_path.open("x", encoding="utf-8") as file:
-            file.write(config_toml)
-    except NotADirectoryError as error:
-        raise UserError(f"{path} lies in what is no folder; choose another one with --out") from error
-    except FileExistsError as error:
-        if not run.config_path.is_file():
-            raise UserError(f"{path} is no folder; choose another one with --out") from error
+    if holds_run(path):
         raise UserError(
             f"{path} already holds a run: continue it with `effnet train --resume {shlex.quote(str(path))}`, "
             "choose another folder with --out, or remove it"
-        ) from error
+        )
+    run = Run(path)
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except NotADirectoryError as error:
+        raise UserError(f"{path} lies in what is no folder; choose another one with --out") from error
+    except FileExistsError as error:
+        raise UserError(f"{path} is no folder; choose another one with --out") from error
     run.checkpoints.mkdir(exist_ok=True)
     run.plots.mkdir(exist_ok=True)
     with whole_file(run.environment_path) as temporary:
         temporary.write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
     run.metrics_path.touch()
+    # The last of all: a folder is a run once it has everything.
+    with whole_file(run.config_path) as temporary:
+        temporary.write_text(config_toml, encoding="utf-8")
     return run
+
+
+def holds_run(path: Path) -> bool:
+    """Whether there is a run in a folder."""
+    return (path / CONFIG_FILE).is_file()
 
 
 def open_run(path: Path) -> Run:
@@ -209,7 +215,7 @@ def open_run(path: Path) -> Run:
     Raises:
         UserError: The folder holds no run; the message names runs that are inside it or beside it.
     """
-    if (path / CONFIG_FILE).is_file():
+    if holds_run(path):
         return Run(path)
     message = f"{path} holds no run (it has no {CONFIG_FILE})"
     inside, beside = _runs_in(path), _runs_in(path.parent)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from effnet.data.failures import WorkerError
 from effnet.errors import UnreachableError
 from effnet.training.batches import run_batches
 from effnet.training.checkpoint import CheckpointInfo, load_checkpoint, take_snapshot
@@ -77,6 +78,7 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
         DivergedRunError: The loss is not finite.
         OSError: A file cannot be written; earlier checkpoints are intact.
         UnreachableError: Images are on another machine, and the connection is lost.
+        WorkerError: A thread that prepares images died.
     """
     state = initial_state(experiment)
     processes = experiment.processes
@@ -92,8 +94,8 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
     except (InterruptedRunError, DivergedRunError):
         _plot_curve(experiment, run)
         raise
-    except (OSError, UnreachableError) as error:
-        kind = OSError if isinstance(error, OSError) else UnreachableError
+    except (OSError, UnreachableError, WorkerError) as error:
+        kind = OSError if isinstance(error, OSError) else type(error)
         raise kind(f"{error}; once that is mended, continue with: {_resume_command(run)}") from error
     _plot_curve(experiment, run)
     return RunResult(
