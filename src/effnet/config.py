@@ -203,7 +203,10 @@ class TrainConfig:
     """Multiplies the learning rate once more for each part that lies before another: head, last stage, ...,
     first stage, stem; on top of ``backbone_rate``."""
     freeze_norm: bool = False
-    """Keep the statistics of batch norm as they were loaded."""
+    """Keep the statistics of batch norm as they were loaded, and normalise with them."""
+    early_stop_epochs: NonNegative = 0.0
+    """Stop at the first evaluation that ends so many epochs, counted over all stages, without an improvement
+    of the validation accuracy; 0: never."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -307,6 +310,9 @@ class EvaluateConfig:
     batch_size: PositiveInt = 64
     every_epochs: Positive = 1.0
     """The end of the run and, in mode ``staged``, of each stage are always evaluated."""
+    raw: bool = False
+    """Evaluate the weights themselves as well where there is a moving average of them, which can be behind in
+    short runs; the best weights are still the average's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)

@@ -1,13 +1,27 @@
 """A network small enough for every test here, with all kinds of layers that matter to training."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from effnet.config import ProgressiveConfig, TrainConfig
+from effnet.arch import NetworkSpec, StageSpec, spec_to_json
+from effnet.config import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    EmaConfig,
+    EvaluateConfig,
+    LearningRateConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ProgressiveConfig,
+    TrainConfig,
+)
 from effnet.schedule.progressive import StageSchedule, stage_schedule
+from effnet.training import loop
 
 
 class TinyNetwork(nn.Module):
@@ -53,3 +67,26 @@ def schedule() -> StageSchedule:
     )
     train = TrainConfig(epochs=12.0, batch_size=10)
     return stage_schedule(progressive, train, train_images=100, train_size=64)
+
+
+@pytest.fixture
+def digits_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """10 steps of digits for the smallest network, evaluated at steps 3, 5, 7, 9 and 10, without plots."""
+    monkeypatch.setattr(loop, "plot_schedule", lambda *_: None)
+    monkeypatch.setattr(loop, "plot_learning_curve", lambda *_: None)
+    stage = StageSpec(operation="mbconv", kernel_size=3, stride=2, expand_ratio=2, channels=8, repeats=1)
+    spec = NetworkSpec(
+        name="tiny", stages=(stage,), stem_channels=8, head_channels=8, image_size=16, train_size=16
+    )
+    (tmp_path / "tiny.json").write_text(spec_to_json(spec))
+    return Config(
+        model=ModelConfig(network=str(tmp_path / "tiny.json")),
+        data=DataConfig(source="digits", val_fraction=0.05, workers=2),
+        augment=AugmentConfig(operations=0),
+        progressive=ProgressiveConfig(stages=1, image_size=(8, 8), mixup_alpha=(0.0, 0.4)),
+        train=TrainConfig(epochs=1.0, batch_size=160),
+        optimizer=OptimizerConfig(name="adamw", epsilon=1e-8),
+        learning_rate=LearningRateConfig(base=0.01, base_batch_size=160, warmup_epochs=0.0),
+        ema=EmaConfig(decay=0.9),
+        evaluate=EvaluateConfig(every_epochs=0.2),
+    )

@@ -164,6 +164,8 @@ def _finish(run: Callable[[], RunResult], *, as_json: bool) -> None:
         f"{result.best_step}; {result.steps} steps in {duration(result.train_seconds)}, "
         f"{result.data_wait:.0%} of the steps' time waiting for images"
     )
+    if result.stopped_early:
+        typer.echo("stopped early: validation did not improve for train.early_stop_epochs")
     if result.bad_images:
         typer.echo(f"{result.bad_images} unreadable images were skipped, see {result.run}/bad-images.jsonl")
     typer.echo(f"run: {result.run}")

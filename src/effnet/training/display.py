@@ -113,7 +113,7 @@ class Display:
         """Tell the result of an evaluation.
 
         Args:
-            record: As in the journal: ``step``, ``epoch``, ``val_top1`` (a fraction) and ``val_loss``.
+            record: As in the journal: ``step``, ``epoch``, ``val_top1`` (a fraction), ``val_loss`` and more.
         """
         step, top1 = record["step"], record["val_top1"]
         self._best_top1 = max(top1, self._best_top1 or 0.0)
@@ -123,13 +123,18 @@ class Display:
             f"val top-1 {top1:.2%}",
             f"val loss {record['val_loss']:.3f}",
         ]
+        if "val_raw_top1" in record:
+            parts.insert(3, f"without averaging {record['val_raw_top1']:.2%}")
         if self._report:
             parts += [
                 f"train loss {self._report.loss:.3f}",
                 f"{self._report.images_per_second:.0f} images/s",
                 f"data wait {self._report.data_wait:.0%}",
             ]
-        self._print(", ".join([*parts, self._time_left(step)]))
+        if record.get("stopped_early"):
+            self._print(", ".join([*parts, "stopped early"]))
+        else:
+            self._print(", ".join([*parts, self._time_left(step)]))
 
     def message(self, text: str) -> None:
         """Print a line."""

@@ -55,6 +55,8 @@ class RunResult:
     data_wait: float
     """Share of the time in training steps that was spent waiting for images, over all sessions."""
     bad_images: int
+    stopped_early: bool
+    """Whether it ended before its last step because it no longer improved."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result under its names."""
@@ -90,7 +92,8 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
     try:
         _plot_schedule(experiment, run)
         with closing(keeper), listen_for_interruption() as interruption:
-            _run_steps(experiment, run, display, state, progress, keeper, interruption)
+            if not progress.stopped_early:
+                _run_steps(experiment, run, display, state, progress, keeper, interruption)
     except (InterruptedRunError, DivergedRunError):
         _plot_curve(experiment, run)
         raise
@@ -107,6 +110,7 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
         train_seconds=progress.seconds,
         data_wait=min(progress.wait_seconds / max(progress.step_seconds, 1e-9), 1.0),
         bad_images=run.bad_image_count,
+        stopped_early=progress.stopped_early,
     )
 
 
@@ -137,7 +141,6 @@ def _run_steps(  # noqa: PLR0917 - the one place where everything meets, in its 
             # Step.
             loss = train_step(state, batch, experiment)
             progress.step = batch.step + 1
-            is_last = progress.step == schedule.total_steps
 
             # Journal.
             window.add(batch, loss, schedule.epoch(progress.step), rate_at(config, schedule, batch.step))
@@ -161,7 +164,9 @@ def _run_steps(  # noqa: PLR0917 - the one place where everything meets, in its 
                 _save(keeper, state, progress, processes)
                 checkpoint_time = time.monotonic()
                 window.restart_clock()
-            if is_interrupted and not is_last:
+            if progress.stopped_early or progress.step == schedule.total_steps:
+                break
+            if is_interrupted:
                 keeper.wait()
                 raise InterruptedRunError(
                     f"stopped after step {progress.step} of {schedule.total_steps}; "

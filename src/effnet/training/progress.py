@@ -20,5 +20,9 @@ class Progress:
     val_top1: float = 0.0
     best_val_top1: float = -1.0
     best_step: int = 0
+    improved_step: int = 0
+    """Of the last evaluation that was better than all before it; an equal one moves ``best_step`` alone."""
+    stopped_early: bool = False
+    """Whether the run has ended because it no longer improved."""
     losses: list[float] = field(default_factory=list)
     """Of the steps since the last journal record, of a run that was interrupted between two."""

@@ -48,20 +48,13 @@ def evaluate_run(
     """
     started = time.monotonic()
     bad: list[BadImage] = []
+    raw = _scores(experiment, state, bad) if experiment.config.evaluate.raw and state.ema else None
     averaged = state.ema.swapped_into(state.model) if state.ema else nullcontext()
     with averaged:
-        scores = evaluate_model(
-            state.model,
-            experiment.data.val,
-            experiment.preprocessing,
-            device=experiment.device,
-            batch_size=experiment.config.evaluate.batch_size,
-            workers=experiment.config.data.workers,
-            uses_bf16=experiment.uses_bf16,
-            report_bad=lambda name, reason: bad.append(BadImage(name, reason)),
-            output=experiment.config.train.loss,
-        )
+        scores = _scores(experiment, state, bad)
         progress.val_top1 = scores.top1
+        if scores.top1 > progress.best_val_top1:
+            progress.improved_step = progress.step
         if scores.top1 >= progress.best_val_top1:
             progress.best_val_top1, progress.best_step = scores.top1, progress.step
             save_weights(
@@ -75,9 +68,35 @@ def evaluate_run(
             )
     progress.seconds += time.monotonic() - started
     report_bad_images(bad, run, display, experiment.processes)
+    progress.stopped_early = _is_hopeless(experiment, progress)
     record = _evaluation_record(experiment, progress, scores)
+    if raw:
+        record |= {"val_raw_top1": raw.top1, "val_raw_loss": raw.loss}
+    if progress.stopped_early:
+        record["stopped_early"] = True
     run.journal.write(record)
     display.evaluated(record)
+
+
+def _scores(experiment: Experiment, state: TrainState, bad: list[BadImage]) -> Scores:
+    return evaluate_model(
+        state.model,
+        experiment.data.val,
+        experiment.preprocessing,
+        device=experiment.device,
+        batch_size=experiment.config.evaluate.batch_size,
+        workers=experiment.config.data.workers,
+        uses_bf16=experiment.uses_bf16,
+        report_bad=lambda name, reason: bad.append(BadImage(name, reason)),
+        output=experiment.config.train.loss,
+    )
+
+
+def _is_hopeless(experiment: Experiment, progress: Progress) -> bool:
+    """Whether the run has not improved for as long as it may; never at its own end."""
+    schedule, patience = experiment.schedule, experiment.config.train.early_stop_epochs
+    waited = schedule.epoch(progress.step) - schedule.epoch(progress.improved_step)
+    return 0 < patience <= waited and progress.step < schedule.total_steps
 
 
 def _evaluation_record(experiment: Experiment, progress: Progress, scores: Scores) -> dict[str, Any]:
