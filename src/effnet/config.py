@@ -77,6 +77,9 @@ class DataConfig:
     """Read a data set of the hub where it is, a row group at a time, instead of downloading it first."""
     train_images: NonNegativeInt = 0
     """Size of the training split, to plan a run without its data; 0: count the data."""
+    classes: NonNegativeInt = 0
+    """How many classes the data must have, so that a recipe for one data set does not train on another by
+    mistake; 0: any number."""
     val_fraction: Fraction = 0.2
     """Share of each class held out where the data has no validation split of its own."""
     split_seed: Seed = 0
@@ -85,6 +88,9 @@ class DataConfig:
     resident: bool = False
     """Keep all training images on the device as pixels, and cut, mirror and RandAugment them there: for sets
     that are small and whose images have one size, such as CIFAR. What is drawn does not depend on it."""
+    crop_mode: Literal["random", "squash"] = "random"
+    """Of training: a part of the image, drawn by ``crop_area`` and ``crop_aspect``; or the whole image,
+    squashed, as in the released fine-tuning."""
     crop_area: tuple[float, float] = (0.05, 1.0)
     """Smallest and largest area of a training crop, as a share of the image."""
     crop_aspect: tuple[Positive, Positive] = (0.75, 4 / 3)

@@ -147,10 +147,13 @@ def test_a_command_line_that_is_wrong_is_answered_in_one_sentence(mistake, argum
 
 def test_recipes_are_listed_with_what_they_are(effnet):
     lines = effnet("recipes").out.splitlines()
-    assert [line.split()[0] for line in lines] == recipe_names()
+    listed = [line.split()[0] for line in lines if line.startswith("  ")]
+    assert sorted(listed) == recipe_names()
     assert all(len(line.split()) > 3 for line in lines)
+    assert lines[0] == "your own images, and a first try:"
     document = json.loads(effnet("recipes", "--json").out)
-    assert [entry["name"] for entry in document] == recipe_names()
+    assert [entry["name"] for entry in document] == listed
+    assert document[0]["group"] == "your own images, and a first try"
 
 
 def test_a_recipe_is_shown_as_it_is_written(effnet):

@@ -34,6 +34,24 @@ def test_a_plan_for_people_has_a_line_a_stage(effnet):
     assert "107336 steps over 1256144 images; 66% of the arithmetic of training at 300 px" in out
 
 
+def test_a_plan_shows_the_learning_rate_where_it_matters_or_where_it_is_asked_for(effnet):
+    out = effnet("plan", "--recipe", "v2-s.release").out
+    assert re.search(r"^1534 +5\.00 +0\.2409 +1 +171 px$", out, re.MULTILINE)
+    assert re.search(r"^107335 +350\.00 +0\.003091 +4 +300 px$", out, re.MULTILINE)
+    answer = effnet("plan", "--recipe", "v2-s.release", "--at", "0", "--at", "53668", "--json")
+    start, middle = json.loads(answer.out)["at"]
+    assert (start["step"], start["learning_rate"], start["image_size"]) == (0, 0.0, 171)
+    assert (middle["step"], middle["stage"], middle["image_size"]) == (53_668, 2, 257)
+    assert middle["learning_rate"] == pytest.approx(0.256 * 0.97**72)
+    assert middle["randaugment_magnitude"] == pytest.approx(25 / 3)
+
+
+@pytest.mark.parametrize("step", ["-1", "107336"])
+def test_a_step_that_the_run_does_not_have_is_refused(mistake, step):
+    message = mistake("plan", "--recipe", "v2-s.release", "--at", step)
+    assert message == f"effnet: --at {step} is no step of the run; its steps are 0 to 107335\n"
+
+
 def test_a_measured_plan_predicts_time_and_leaves_nothing_behind(effnet, recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     answer = effnet("plan", "--recipe", recipe, "--json")

@@ -62,6 +62,12 @@ def test_crops_have_the_released_distribution():
     assert max(crop.x + crop.width for crop in crops) == 400
 
 
+def test_a_squashed_image_is_the_whole_one_and_draws_nothing():
+    rng = np.random.default_rng(0)
+    assert draw_crop(30, 70, DataConfig(crop_mode="squash"), rng) == Crop(0, 0, 70, 30)
+    assert rng.random() == np.random.default_rng(0).random()
+
+
 def test_crop_that_cannot_be_large_enough_is_the_whole_image():
     crop = draw_crop(10, 1000, DataConfig(crop_area=(0.5, 1.0)), np.random.default_rng(0))
     assert crop == Crop(0, 0, 1000, 10)

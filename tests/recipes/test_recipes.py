@@ -21,8 +21,9 @@ from effnet.recipes import (
     recipe_text,
     resolve_config,
 )
+from effnet.recipes.groups import grouped
 
-PUBLISHED = [name for name in recipe_names() if name.startswith("v2-")]
+PUBLISHED = [name for name in recipe_names() if name.endswith((".release", ".paper")) and name[:2] == "v2"]
 
 # The last one, how images are prepared, is left out until a run is resolved.
 SECTIONS = [section for section in fields(Config) if section.default is not None]
@@ -30,8 +31,18 @@ SECTIONS = [section for section in fields(Config) if section.default is not None
 
 def test_the_shipped_recipes_are_all_there():
     releases = [f"v2-{size}.release" for size in ("b0", "b1", "b2", "b3", "s", "m", "l", "xl")]
-    papers = [f"v2-{size}.paper" for size in ("s", "m", "l")]
-    assert recipe_names() == sorted([*releases, *papers, "demo", "finetune", "scratch"])
+    papers = [f"v2-{size}.paper" for size in ("s", "m", "l", "xl")]
+    large = [f"v2-{size}.{kind}" for size in ("s", "m", "l", "xl") for kind in ("21k", "21k-sigmoid")]
+    small = [f"v2-{size}.small-gpu" for size in ("s", "m", "l")]
+    own = ["cifar10", "demo", "finetune", "scratch"]
+    assert recipe_names() == sorted([*releases, *papers, *large, *small, *own])
+
+
+def test_every_recipe_is_listed_once_under_a_heading():
+    groups = grouped([*recipe_names(), "mine"])
+    assert sorted(name for names in groups.values() for name in names) == sorted([*recipe_names(), "mine"])
+    assert groups.pop("others") == ["mine"]
+    assert groups["your own images, and a first try"] == ["cifar10", "demo", "finetune", "scratch"]
 
 
 @pytest.mark.parametrize("name", recipe_names())

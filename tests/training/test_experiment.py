@@ -41,6 +41,22 @@ def digits(model: ModelConfig, **sections: object) -> Config:
     return Config(**({"model": model, "data": DataConfig(source="digits")} | sections))
 
 
+# The data
+
+
+def test_data_with_another_number_of_classes_than_the_recipes_is_refused(tiny):
+    config = digits(tiny, data=DataConfig(source="digits", classes=1000))
+    with pytest.raises(UserError) as caught:
+        prepare_experiment(config)
+    assert str(caught.value) == (
+        "the recipe is for data with 1,000 classes (data.classes), but 'digits' has 10; give other data, or "
+        "--set data.classes=0 to train on it nevertheless"
+    )
+    for classes in (0, 10):
+        changed = replace(config, data=replace(config.data, classes=classes))
+        assert prepare_experiment(changed).spec.num_classes == 10
+
+
 # The network
 
 

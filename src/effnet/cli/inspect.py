@@ -49,16 +49,26 @@ def recipes(
 ) -> None:
     """List the recipes, show one, or copy one to a file of your own."""
     from effnet.recipes import recipe_names, recipe_summary, recipe_text
+    from effnet.recipes.groups import grouped
 
     if name is None and copy is not None:
         raise UserError("--copy writes one recipe; name it")
     if name is None:
-        rows = [(item, recipe_summary(item)) for item in recipe_names()]
+        groups = grouped(recipe_names())
         if as_json:
-            print_json([{"name": item, "summary": summary} for item, summary in rows])
+            print_json(
+                [
+                    {"name": item, "summary": recipe_summary(item), "group": group}
+                    for group, items in groups.items()
+                    for item in items
+                ]
+            )
         else:
-            for item, summary in rows:
-                typer.echo(f"{item:<16} {summary}")
+            width = max(map(len, recipe_names()))
+            for group, items in groups.items():
+                typer.echo(f"{group}:")
+                for item in items:
+                    typer.echo(f"  {item:<{width}}  {recipe_summary(item)}")
         return
     text = recipe_text(name)
     if copy is None:

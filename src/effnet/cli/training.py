@@ -73,6 +73,10 @@ def plan(
     measure: Annotated[
         bool, typer.Option(help="Run a few steps of every stage to predict time and memory; needs the data.")
     ] = True,
+    at: Annotated[
+        list[int] | None,
+        typer.Option(metavar="STEP", help="Show what this step trains with; may be given several times."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the stages of a run, and the time and memory it will take on this device."""
@@ -97,10 +101,12 @@ def plan(
             result = measure_stages(experiment, _announce)
         else:
             result = plan_stages(experiment.schedule, experiment.spec)
+    steps = _steps_to_show(config, result, at or [])
     if as_json:
-        print_json(result.to_dict())
+        print_json(result.to_dict() | {"at": steps})
     else:
         _print_plan(result)
+        _print_steps(steps)
 
 
 def train(
@@ -204,6 +210,31 @@ def _print_plan(plan: Plan) -> None:
         rows.append(row)
     print_table(columns, rows)
     _print_totals(plan)
+
+
+def _steps_to_show(config: Config, plan: Plan, at: list[int]) -> list[dict[str, float]]:
+    from effnet.schedule.points import key_steps, values_at
+
+    last = plan.schedule.total_steps - 1
+    if outside := [step for step in at if not 0 <= step <= last]:
+        raise UserError(f"--at {outside[0]} is no step of the run; its steps are 0 to {last}")
+    steps = at or key_steps(config.learning_rate, plan.schedule)
+    return [values_at(config.learning_rate, plan.schedule, step) for step in steps]
+
+
+def _print_steps(steps: list[dict[str, float]]) -> None:
+    typer.echo("")
+    rows = [
+        (
+            f"{values['step']}",
+            f"{values['epoch']:.2f}",
+            f"{values['learning_rate']:.4g}",
+            f"{values['stage'] + 1}",
+            f"{values['image_size']} px",
+        )
+        for values in steps
+    ]
+    print_table(("step", "epoch", "learning rate", "stage", "size"), rows)
 
 
 def _announce(settings: StageSettings) -> None:

@@ -43,11 +43,13 @@ class Crop(NamedTuple):
 def draw_crop(height: int, width: int, config: DataConfig, rng: np.random.Generator) -> Crop:
     """Draw a training crop; at least one pixel, never over the border, in whole pixels.
 
+    In mode ``squash`` it is the whole image, and nothing is drawn.
+
     As released (TensorFlow's ``sample_distorted_bounding_box``): the aspect is uniform in its range, then
     the height is uniform between those that give the smallest and the largest area, as far as the image
     reaches. After 100 attempts without a crop that is large enough, the whole image is taken.
     """
-    for _ in range(CROP_ATTEMPTS):
+    for _ in range(CROP_ATTEMPTS if config.crop_mode == "random" else 0):
         aspect = rng.uniform(*config.crop_aspect)
         smallest, largest = (round(math.sqrt(area * height * width / aspect)) for area in config.crop_area)
         largest = min(largest, height, int((width + 0.5) / aspect))

@@ -14,7 +14,7 @@ from effnet.arch.io import load_spec
 from effnet.arch.preprocessing import Preprocessing
 from effnet.arch.scaling import scale
 from effnet.arch.spec import NetworkSpec
-from effnet.config import Config, ModelConfig
+from effnet.config import Config, DataConfig, ModelConfig
 from effnet.data.images import DataSplit
 from effnet.data.resident import ResidentImages, load_resident
 from effnet.data.sources import absolute_source, open_data
@@ -145,6 +145,7 @@ def prepare_experiment(
         data = open_data(
             config.data.source, val_fraction=config.data.val_fraction, split_seed=config.data.split_seed
         )
+    _check_classes(config.data, len(data.class_names))
     spec = replace(spec, num_classes=len(data.class_names))
     config = _resolve(config, spec, weights)
     preprocessing = config.preprocessing or released_preprocessing(spec)
@@ -170,6 +171,14 @@ def prepare_experiment(
         resident=load_resident(data.train, config.data, device) if config.data.resident else None,
         processes=processes,
     )
+
+
+def _check_classes(config: DataConfig, found: int) -> None:
+    if config.classes not in {0, found}:
+        raise UserError(
+            f"the recipe is for data with {config.classes:,} classes (data.classes), but '{config.source}' "
+            f"has {found:,}; give other data, or --set data.classes=0 to train on it nevertheless"
+        )
 
 
 def choose_device(name: str, processes: Processes = ONE_PROCESS) -> torch.device:

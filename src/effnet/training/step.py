@@ -18,7 +18,7 @@ from effnet.data.device_augment import augment_images
 from effnet.data.loader import Batch, Share, prepare_images
 from effnet.data.mixing import mix_batch
 from effnet.nn import EfficientNet
-from effnet.schedule.learning_rate import learning_rate
+from effnet.schedule.points import rate_of_step
 from effnet.schedule.progressive import StageSchedule, StageSettings
 from effnet.training.clipping import clip_gradients
 from effnet.training.ema import Ema
@@ -101,13 +101,7 @@ def set_phase(
 
 def rate_at(config: Config, schedule: StageSchedule, step: int) -> float:
     """Return the learning rate of the classifier at ``step``."""
-    return learning_rate(
-        config.learning_rate,
-        schedule.reference_step(step),
-        steps_per_epoch=schedule.train_images / schedule.reference_batch_size,
-        total_steps=schedule.total_reference_steps,
-        batch_size=schedule.at(step).batch_size,
-    )
+    return rate_of_step(config.learning_rate, schedule, step)
 
 
 def step_seed(seed: int, step: int, rank: int = 0) -> int:

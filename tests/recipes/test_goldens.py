@@ -1,0 +1,227 @@
+"""Every shipped recipe plans the published run: steps, sizes, regularization and learning rates.
+
+The numbers are computed by hand from the papers, the released code and each recipe's text: a value for each
+stage, or one for all of them; learning rates at the steps that a plan shows, which are the ends of the
+warm-up, the middle, the beginnings of stages and the end. "Steps an epoch" are images over batch.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from math import cos, pi
+from typing import Any
+
+import pytest
+
+from effnet.cli.main import main
+from effnet.recipes import load_recipe, recipe_names
+
+Stages = tuple[float, ...] | float
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Of one recipe."""
+
+    steps: int
+    sizes: tuple[int, ...]
+    rates: dict[int, float]
+    randaugment: Stages = 0.0
+    mixup: Stages = 0.0
+    cutmix: Stages = 0.0
+    dropout: Stages = 0.2
+    drop_path: Stages = 0.2
+
+
+# 350 epochs of 1,256,144 images, 4096 a step: 306.67578125 steps an epoch. 0.256 after 5 epochs; 0.97 of it
+# every 2.4 epochs, or 736.021875 steps, from step 0.
+IMAGENET_ENDS = {
+    0: 0.0,
+    1533: 0.256 * 1533 / 1533.37890625,
+    1534: 0.256 * 0.97**2,
+    53_668: 0.256 * 0.97**72,
+    107_335: 0.256 * 0.97**145,
+}
+IMAGENET = IMAGENET_ENDS | {26_834: 0.256 * 0.97**36, 80_502: 0.256 * 0.97**109}
+
+# 60 epochs of 12,720,275 images, 4096 a step: 3105.535888671875 steps an epoch. 0.128 after 1 epoch; a cosine
+# over all 186,332 steps, so half of it in the middle.
+IMAGENET_21K = {
+    0: 0.0,
+    3105: 0.128 * 3105 / 3105.535888671875,
+    3106: 0.064 * (1 + cos(pi * 3106 / 186_332)),
+    93_166: 0.064,
+    186_331: 0.064 * (1 + cos(pi * 186_331 / 186_332)),
+}
+
+V2_B01 = (144, 160, 176, 192)
+V2_S = Golden(107_336, (171, 214, 257, 300), IMAGENET, (5, 20 / 3, 25 / 3, 10))
+V2_M = Golden(
+    107_336,
+    (192, 256, 320, 384),
+    IMAGENET,
+    randaugment=(5, 25 / 3, 35 / 3, 15),
+    mixup=(0, 0.2 / 3, 0.4 / 3, 0.2),
+    cutmix=(0, 0.2 / 3, 0.4 / 3, 0.2),
+    dropout=0.3,
+)
+V2_L = Golden(
+    107_336,
+    (192, 256, 320, 384),
+    IMAGENET,
+    (5, 10, 15, 20),
+    (0, 1 / 6, 1 / 3, 0.5),
+    (0, 1 / 6, 1 / 3, 0.5),
+    0.4,
+)
+V2_L_PAPER = Golden(
+    107_336,
+    (128, 212, 296, 380),
+    IMAGENET,
+    randaugment=(5, 35 / 3, 55 / 3, 25),
+    mixup=(0, 0.4 / 3, 0.8 / 3, 0.4),
+    dropout=(0.1, 0.7 / 3, 1.1 / 3, 0.5),
+)
+V2_21K = Golden(186_332, (224,), IMAGENET_21K, dropout=1e-6, drop_path=0.0)
+
+GOLDEN: dict[str, Golden] = {
+    "v2-b0.release": Golden(107_336, V2_B01, IMAGENET),
+    "v2-b1.release": Golden(107_336, V2_B01, IMAGENET),
+    "v2-b2.release": Golden(107_336, (148, 168, 188, 208), IMAGENET, dropout=0.3),
+    "v2-b3.release": Golden(107_336, (156, 184, 212, 240), IMAGENET, dropout=0.3),
+    "v2-s.release": V2_S,
+    "v2-m.release": V2_M,
+    "v2-l.release": V2_L,
+    "v2-xl.release": V2_L,
+    "v2-s.small-gpu": V2_S,
+    "v2-m.small-gpu": V2_M,
+    "v2-l.small-gpu": V2_L,
+    "v2-s.paper": Golden(
+        107_336, (128, 185, 242, 300), IMAGENET, (5, 25 / 3, 35 / 3, 15), dropout=(0.1, 0.5 / 3, 0.7 / 3, 0.3)
+    ),
+    "v2-m.paper": Golden(
+        107_336,
+        (128, 212, 296, 380),
+        IMAGENET,
+        randaugment=(5, 10, 15, 20),
+        mixup=(0, 0.2 / 3, 0.4 / 3, 0.2),
+        dropout=(0.1, 0.2, 0.3, 0.4),
+    ),
+    "v2-l.paper": V2_L_PAPER,
+    "v2-xl.paper": V2_L_PAPER,
+    **{f"v2-{size}.{kind}": V2_21K for size in ("s", "m", "l", "xl") for kind in ("21k", "21k-sigmoid")},
+    # 40 epochs of 50,000 images, 128 a step: 390.625 steps an epoch. 4e-3 after 2 epochs, a cosine.
+    "cifar10": Golden(
+        15_625,
+        (32, 40, 48, 64),
+        {
+            0: 0.0,
+            781: 4e-3 * 781 / 781.25,
+            782: 2e-3 * (1 + cos(pi * 782 / 15_625)),
+            3906: 2e-3 * (1 + cos(pi * 3906 / 15_625)),
+            7812: 2e-3 * (1 + cos(pi * 7812 / 15_625)),
+            11_718: 2e-3 * (1 + cos(pi * 11_718 / 15_625)),
+            15_624: 2e-3 * (1 + cos(pi * 15_624 / 15_625)),
+        },
+        randaugment=(2, 10 / 3, 14 / 3, 6),
+        mixup=(0, 0.2 / 3, 0.4 / 3, 0.2),
+        dropout=(0, 0.2 / 3, 0.4 / 3, 0.2),
+        drop_path=(0, 0.1 / 3, 0.2 / 3, 0.1),
+    ),
+    # 48 epochs of 1438 digits, 64 a step: 22.46875 steps an epoch. 0.02 after 2 epochs, a cosine.
+    "demo": Golden(
+        1078,
+        (40, 52, 64),
+        {
+            0: 0.0,
+            44: 0.02 * 44 / 44.9375,
+            45: 0.01 * (1 + cos(pi * 45 / 1078)),
+            539: 0.01,
+            718: 0.01 * (1 + cos(pi * 718 / 1078)),
+        },
+        randaugment=(0, 1.5, 3),
+        dropout=(0, 0.05, 0.1),
+        drop_path=(0, 0.025, 0.05),
+    ),
+    # As if of 960 images, see the test: 30 steps an epoch, 2e-3 after 0.3 epochs, a cosine.
+    "finetune": Golden(
+        180,
+        (192,),
+        {0: 0.0, 8: 2e-3 * 8 / 9, 9: 1e-3 * (1 + cos(pi * 0.05)), 90: 1e-3},
+        randaugment=5,
+        drop_path=0.1,
+    ),
+    # As if of 960 images: 15 steps an epoch, 1e-3 after 5 epochs, a cosine.
+    "scratch": Golden(
+        1500,
+        (128, 144, 168, 192),
+        {
+            0: 0.0,
+            74: 1e-3 * 74 / 75,
+            75: 5e-4 * (1 + cos(pi * 0.05)),
+            375: 5e-4 * (1 + 0.5**0.5),
+            750: 5e-4,
+            1125: 5e-4 * (1 - 0.5**0.5),
+        },
+        randaugment=(3, 5, 7, 9),
+        mixup=(0, 0.2 / 3, 0.4 / 3, 0.2),
+        dropout=(0.1, 0.5 / 3, 0.7 / 3, 0.3),
+        drop_path=(0, 0.1 / 3, 0.2 / 3, 0.1),
+    ),
+}
+
+# Where a recipe has no size of its data, a plan is of so many images.
+IMAGES = 960
+
+NAMES = {
+    "image_size": "sizes",
+    "randaugment_magnitude": "randaugment",
+    "mixup_alpha": "mixup",
+    "cutmix_alpha": "cutmix",
+    "dropout_rate": "dropout",
+    "drop_path_rate": "drop_path",
+}
+
+
+def plan(recipe: str, capsys, monkeypatch) -> dict[str, Any]:
+    """Return what ``effnet plan --recipe R --json`` prints; no data are there."""
+    arguments = ["effnet", "plan", "--recipe", recipe, "--json"]
+    if not load_recipe(recipe).data.train_images:
+        images = 1438 if recipe == "demo" else IMAGES
+        arguments += ["--set", f"data.train_images={images}"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    with pytest.raises(SystemExit) as exit_request:
+        main()
+    assert not exit_request.value.code
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+def test_every_shipped_recipe_has_golden_numbers():
+    assert sorted(GOLDEN) == recipe_names()
+
+
+@pytest.mark.parametrize("recipe", sorted(GOLDEN))
+def test_a_plan_has_the_numbers_computed_by_hand(recipe, capsys, monkeypatch):
+    golden, document = GOLDEN[recipe], plan(recipe, capsys, monkeypatch)
+    assert document["total_steps"] == golden.steps
+    assert len(document["stages"]) == len(golden.sizes)
+    for name, short in NAMES.items():
+        values = getattr(golden, short)
+        expected = values if isinstance(values, tuple) else [values] * len(golden.sizes)
+        planned = [stage[name] for stage in document["stages"]]
+        assert planned == pytest.approx(list(expected), rel=1e-12, abs=1e-15), name
+    rates = {point["step"]: point["learning_rate"] for point in document["at"]}
+    assert {step: rates[step] for step in golden.rates} == pytest.approx(golden.rates, rel=1e-9, abs=1e-15)
+    # Each stage but those that a plan of many would leave out begins at a step whose rate is known.
+    assert {stage["start_step"] for stage in document["stages"]} <= set(rates)
+
+
+def test_the_rates_are_those_of_the_published_facts():
+    # 0.256 at the end of the warm-up, 0.2409 behind it, 0.0031 at the end.
+    assert max(IMAGENET.values()) == pytest.approx(0.256, abs=1e-4)
+    assert IMAGENET[1534] == pytest.approx(0.2409, abs=5e-5)
+    assert IMAGENET[107_335] == pytest.approx(0.0031, abs=5e-5)
