@@ -16,7 +16,7 @@ from effnet.data.sources import open_data, open_labelled
 from effnet.data.threads import thread_count
 from effnet.errors import UserError
 from effnet.evaluation.evaluator import evaluate_model
-from effnet.evaluation.metrics import Scores
+from effnet.evaluation.multilabel import AnyScores
 from effnet.evaluation.predictor import Predictor
 from effnet.recipes import config_from_toml, config_to_toml, resolve_config
 from effnet.training.display import open_display
@@ -284,8 +284,8 @@ def evaluate(
     batch_size: int = 64,
     model: str | None = None,
     device: str = "auto",
-) -> Scores:
-    """Measure a network on labelled images.
+) -> AnyScores:
+    """Measure a network on labelled images, by other numbers where these may have several labels.
 
     Args:
         source: Run directory, file of weights, or hub name.

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int32, Int64, UInt8
 
+from effnet.data.labels import LabelSets
 from effnet.errors import UserError
 
 INDEX_SCHEMA = pa.schema(
@@ -26,6 +27,11 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 """One row an image; height and width are the original's, upright, in pixels."""
+SETS_INDEX_SCHEMA = INDEX_SCHEMA.set(
+    0, pa.field("label", pa.list_(pa.field("item", pa.int32(), nullable=False)), nullable=False)
+)
+"""The same where an image may have several labels."""
+_INDEX_SCHEMAS = (INDEX_SCHEMA, SETS_INDEX_SCHEMA)
 INDEX_ROWS = 65_536
 """Of each record batch of an index but for the last."""
 IMAGE_SCHEMA = pa.schema([pa.field("image", pa.large_binary())])
@@ -36,8 +42,10 @@ class StoreIndex(NamedTuple):
     """The numbers in an index."""
 
     labels: Int64[np.ndarray, " N"]
+    """Where images may have several, the first of each."""
     heights: Int32[np.ndarray, " N"]
     widths: Int32[np.ndarray, " N"]
+    label_sets: LabelSets | None = None
 
 
 def read_index(path: Path, images: int, classes: int) -> StoreIndex:
@@ -46,21 +54,41 @@ def read_index(path: Path, images: int, classes: int) -> StoreIndex:
     Raises:
         UserError: It cannot be read, or has not so many images, or labels of other classes.
     """
-    index = StoreIndex(np.empty(images, np.int64), np.empty(images, np.int32), np.empty(images, np.int32))
+    labels, heights, widths = (
+        np.empty(images, np.int64),
+        np.empty(images, np.int32),
+        np.empty(images, np.int32),
+    )
+    counts, values = list[Int32[np.ndarray, " M"]](), list[Int32[np.ndarray, " V"]]()
     try:
         for number, start in enumerate(range(0, images, INDEX_ROWS)):
             # Opened for each batch, so that what is done with does not stay mapped.
-            with _open_table(path, INDEX_SCHEMA) as (table, _):
+            with _open_table(path, *_INDEX_SCHEMAS) as (table, _):
                 batch = table.get_batch(number)
                 if len(batch) != min(INDEX_ROWS, images - start):
                     raise OSError(f"'{path}' is damaged: it has not {images} rows")
-                for column, name in zip(index, ("label", "height", "width"), strict=True):
-                    column[start : start + INDEX_ROWS] = batch.column(name).to_numpy()
+                part = slice(start, start + INDEX_ROWS)
+                heights[part], widths[part] = (batch.column(name).to_numpy() for name in ("height", "width"))
+                found = batch.column("label")
+                if pa.types.is_list(found.type):
+                    counts.append(found.value_lengths().to_numpy())
+                    values.append(np.array(found.flatten()))
+                else:
+                    labels[part] = found.to_numpy()
+        sets = _label_sets(np.concatenate(counts), np.concatenate(values)) if values else None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the index of a prepared store: {error}") from None
-    if index.labels.min() < 0 or index.labels.max() >= classes:
+    numbers = labels if sets is None else sets.values
+    if numbers.min() < 0 or numbers.max() >= classes:
         raise UserError(f"'{path}' is damaged: it has labels beyond its {classes} classes")
-    return index
+    return StoreIndex(sets.first if sets else labels, heights, widths, sets)
+
+
+def _label_sets(counts: Int32[np.ndarray, " N"], values: Int32[np.ndarray, " V"]) -> LabelSets:
+    if counts.min() < 1:
+        raise ValueError("it is damaged: an image has no label")
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return LabelSets(starts=starts, values=values)
 
 
 class IndexNames(Sequence[str]):
@@ -95,7 +123,7 @@ class IndexNames(Sequence[str]):
     def _batch(self, number: int) -> pa.LargeStringArray:
         held, names = self._held
         if held != number:
-            with _open_table(self._locate(), INDEX_SCHEMA) as (table, _):
+            with _open_table(self._locate(), *_INDEX_SCHEMAS) as (table, _):
                 names = table.get_batch(number).column("name")
             self._held = number, names
         return names
@@ -191,7 +219,7 @@ def _image_column(path: Path, images: int) -> _ImageColumn:
 
 
 @contextmanager
-def _open_table(path: Path, schema: pa.Schema) -> Iterator[tuple[pa.RecordBatchFileReader, int]]:
+def _open_table(path: Path, *schemas: pa.Schema) -> Iterator[tuple[pa.RecordBatchFileReader, int]]:
     """Map an Arrow file; what is taken of it stays mapped, and no descriptor stays open.
 
     Yields:
@@ -201,8 +229,8 @@ def _open_table(path: Path, schema: pa.Schema) -> Iterator[tuple[pa.RecordBatchF
         with pa.memory_map(str(path)) as file:
             memory = file.read_buffer()
         with pa.ipc.open_file(memory) as table:
-            if table.schema != schema:
-                raise OSError(f"'{path}' is damaged: its columns are not {', '.join(schema.names)}")
+            if table.schema not in schemas:
+                raise OSError(f"'{path}' is damaged: its columns are not {', '.join(schemas[0].names)}")
             yield table, memory.address
     except pa.ArrowException as error:
         raise OSError(f"'{path}' is damaged: {error}") from error

@@ -9,6 +9,7 @@ from typing import TypeAlias, overload
 import numpy as np
 from jaxtyping import Int, Int64, UInt8
 
+from effnet.data.labels import LabelSets
 from effnet.errors import UserError, did_you_mean
 
 
@@ -36,11 +37,13 @@ class LabelledImages:
 
     class_names: tuple[str, ...]
     labels: Int64[np.ndarray, " N"]
-    """Indices into ``class_names``."""
+    """Indices into ``class_names``; where images have several, the first of each."""
     names: Sequence[str]
     """What to call each image in messages."""
     read: Callable[[int], Encoded]
     """Return the image at an index, undecoded; raises OSError."""
+    label_sets: LabelSets | None = None
+    """All labels of each image, where images may have several."""
     blocks: tuple[int, ...] = ()
     """How many consecutive images lie together where reading one fetches them all; empty: each is alone.
     The loader then shuffles the blocks, and the images inside some blocks at a time."""
@@ -51,6 +54,15 @@ class LabelledImages:
         """Return the number of images."""
         return len(self.labels)
 
+    def labels_at(self, indices: Int[np.ndarray, " M"]) -> Int64[np.ndarray, "M ..."]:
+        """Return the labels of some images: one each, or rows filled up with -1."""
+        return self.labels[indices] if self.label_sets is None else self.label_sets.padded(indices)
+
+    def class_counts(self) -> Int64[np.ndarray, " K"]:
+        """Return how many images have each class."""
+        labels = self.labels if self.label_sets is None else self.label_sets.values
+        return np.bincount(labels, minlength=len(self.class_names))
+
     def subset(self, indices: Int[np.ndarray, " M"]) -> LabelledImages:
         """Return some of the images, in the order of ``indices``."""
         expect = self.expect
@@ -59,6 +71,7 @@ class LabelledImages:
             labels=self.labels[indices],
             names=_Selection(self.names, indices),
             read=lambda index: self.read(int(indices[index])),
+            label_sets=self.label_sets.subset(indices) if self.label_sets else None,
             blocks=self._blocks_of(indices),
             expect=(lambda soon: expect(indices[soon])) if expect else None,
         )
@@ -67,17 +80,23 @@ class LabelledImages:
         """Return the same images, with labels in the order of a network's classes.
 
         Raises:
-            UserError: The network lacks a class of the images.
+            UserError: The network lacks a class that an image has.
         """
         index_of = {name: index for index, name in enumerate(class_names)}
-        for name in self.class_names:
-            if name not in index_of:
-                raise UserError(
-                    f"the images have class '{name}', which is none of the network's {len(class_names)} "
-                    f"classes{did_you_mean(name, class_names[:20])}"
-                )
-        position = np.array([index_of[name] for name in self.class_names], dtype=np.int64)
-        return replace(self, class_names=class_names, labels=position[self.labels])
+        position = np.array([index_of.get(name, -1) for name in self.class_names], dtype=np.int64)
+        lacking = np.flatnonzero((position < 0) & (self.class_counts() > 0))
+        if len(lacking):
+            name = self.class_names[lacking[0]]
+            raise UserError(
+                f"the images have class '{name}', which is none of the network's {len(class_names)} "
+                f"classes{did_you_mean(name, class_names[:20])}"
+            )
+        return replace(
+            self,
+            class_names=class_names,
+            labels=position[self.labels],
+            label_sets=self.label_sets.renumbered(position) if self.label_sets else None,
+        )
 
     def _blocks_of(self, indices: Int[np.ndarray, " M"]) -> tuple[int, ...]:
         if not self.blocks or (np.diff(indices) < 0).any():

@@ -69,7 +69,8 @@ class Batch:
     """What one step trains on."""
 
     images: UInt8[Tensor, "N S S 3"]
-    labels: Int64[Tensor, " N"]
+    labels: Int64[Tensor, "N ..."]
+    """One an image, or several in a row that is filled up with -1."""
     settings: StageSettings
     step: int
     drawn: DrawnViews | None
@@ -83,7 +84,8 @@ class EvalBatch:
     """Consecutive images for evaluation, without those that could not be read; perhaps none."""
 
     images: UInt8[Tensor, "N S S 3"]
-    labels: Int64[Tensor, " N"]
+    labels: Int64[Tensor, "N ..."]
+    """As of `Batch`."""
     bad: tuple[BadImage, ...]
 
 
@@ -147,7 +149,7 @@ def train_batches(
                 raise too_many_bad(images, reasons, data)
             yield Batch(
                 images=batch.images,
-                labels=torch.from_numpy(batch.labels),
+                labels=torch.from_numpy(images.labels_at(batch.used)),
                 settings=batch.settings,
                 step=batch.step,
                 drawn=batch.drawn,
@@ -194,7 +196,7 @@ def eval_batches(
             pixels = np.stack(list(good.values())) if good else np.empty((0, size, size, 3), np.uint8)
             yield EvalBatch(
                 images=torch.from_numpy(pixels),
-                labels=torch.from_numpy(images.labels[list(good)]),
+                labels=torch.from_numpy(images.labels_at(np.array(list(good), np.int64))),
                 bad=_reports(images, bad),
             )
 
@@ -227,7 +229,7 @@ def prepare_images(
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _TrainPlan:
-    """A training batch before and while its pixels and labels are filled in."""
+    """A training batch before and while its pixels are filled in."""
 
     step: int
     settings: StageSettings
@@ -237,7 +239,8 @@ class _TrainPlan:
     images: UInt8[Tensor, "N S S 3"]
     pixels: UInt8[np.ndarray, "N S S 3"]
     """The same memory as ``images``."""
-    labels: Int64[np.ndarray, " N"]
+    used: Int64[np.ndarray, " N"]
+    """Which image is in which row, once it is filled: those of ``order``, or what replaces them."""
     drawn: DrawnViews | None
 
     @classmethod
@@ -274,7 +277,7 @@ class _TrainPlan:
             order=sample_order(seed, first, first + count, images=len(images), blocks=images.blocks),
             images=memory,
             pixels=memory.numpy(),
-            labels=np.empty(count, np.int64),
+            used=np.empty(count, np.int64),
             drawn=DrawnViews.empty(count, augment) if augment.place == "device" else None,
         )
 
@@ -301,7 +304,7 @@ class _Views:
                 if len(wrong) > self.most_bad:
                     raise too_many_bad(self.images, wrong, self.config)
                 index = (index + 1) % len(self.images)
-            batch.labels[row] = self.images.labels[index]
+            batch.used[row] = index
         return wrong
 
     def _fill_row(self, batch: _TrainPlan, row: int, index: int, wrong: dict[int, str]) -> bool:

@@ -15,9 +15,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Int64
 
 from effnet.arch.io import to_dict
-from effnet.data.arrow_files import INDEX_ROWS, INDEX_SCHEMA
+from effnet.data.arrow_files import INDEX_ROWS, INDEX_SCHEMA, SETS_INDEX_SCHEMA
 from effnet.data.copies import Copies, CopySettings
 from effnet.data.copying import Prediction, copy_images, predict
 from effnet.data.images import LabelledImages
@@ -180,6 +181,8 @@ def _plan(source: str, splits: _Splits, settings: CopySettings) -> StorePlan:
     digest = hashlib.sha256()
     for images in splits.values():
         digest.update(images.labels.tobytes())
+        if images.label_sets is not None:
+            digest.update(images.label_sets.starts.tobytes() + images.label_sets.values.tobytes())
         for name in images.names:
             digest.update(f"{name}\0".encode())
     return StorePlan(
@@ -289,17 +292,18 @@ def _write_index(
     out: Path, split: SplitName, images: LabelledImages, records: list[ShardRecord]
 ) -> StoreSplit:
     batches = []
+    schema = INDEX_SCHEMA if images.label_sets is None else SETS_INDEX_SCHEMA
     for record in records:
         good = record.good
         sizes = np.array(record.sizes.split(), np.int32).reshape(-1, 2)
         columns = [
-            images.labels[good].astype(np.int32),
+            _label_column(images, np.array(good, np.int64)),
             pa.array([images.names[index] for index in good], pa.large_string()),
             sizes[:, 0],
             sizes[:, 1],
         ]
-        batches.append(pa.record_batch(columns, schema=INDEX_SCHEMA))
-    index = pa.Table.from_batches(batches, INDEX_SCHEMA).combine_chunks()
+        batches.append(pa.record_batch(columns, schema=schema))
+    index = pa.Table.from_batches(batches, schema).combine_chunks()
     if not len(index):
         raise UserError(f"none of the {len(images)} images of split '{split}' can be read")
     return StoreSplit(
@@ -309,6 +313,14 @@ def _write_index(
             StoreShard(images=len(record.good), levels=record.levels) for record in records if record.levels
         ),
     )
+
+
+def _label_column(images: LabelledImages, good: Int64[np.ndarray, " M"]) -> pa.Array:
+    if images.label_sets is None:
+        return pa.array(images.labels[good].astype(np.int32))
+    sets = images.label_sets.subset(good)
+    starts = pa.array(sets.starts.astype(np.int32))
+    return pa.ListArray.from_arrays(starts, sets.values, type=SETS_INDEX_SCHEMA.field("label").type)
 
 
 def _write_manifest(out: Path, plan: StorePlan, splits: dict[SplitName, StoreSplit]) -> None:

@@ -41,8 +41,8 @@ class ResidentImages:
 
     pixels: UInt8[Tensor, "N H W 3"]
     """RGB. Where an image cannot be read, the next one that can."""
-    labels: Int64[np.ndarray, " N"]
-    """Of the pixels."""
+    labels: Int64[np.ndarray, "N ..."]
+    """Of the pixels; as of `Batch`."""
     blocks: tuple[int, ...]
     """As of the images, for their order."""
     height: int
@@ -92,7 +92,7 @@ def load_resident(images: LabelledImages, config: DataConfig, device: torch.devi
     pixels[bad] = pixels[source[bad]]
     return ResidentImages(
         pixels=_placed(pixels, device),
-        labels=images.labels[source],
+        labels=images.labels_at(source),
         blocks=images.blocks,
         height=first.height,
         width=first.width,

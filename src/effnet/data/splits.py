@@ -50,6 +50,8 @@ def split_files(source: str, files: Sequence[Path]) -> tuple[list[Path], list[Pa
 def stratified_split(images: LabelledImages, *, val_fraction: float, seed: int) -> Bool[np.ndarray, " N"]:
     """Return a mask of the images to hold out: of each class the share, at least one, but not all.
 
+    Where images have several labels, the first one counts, and what a single image has is trained on.
+
     An image's place in the draw is a hash of its name and the seed, so that the split depends neither on
     the order of the files nor on where the folder lies, and images that are added later move few others.
 
@@ -57,7 +59,7 @@ def stratified_split(images: LabelledImages, *, val_fraction: float, seed: int) 
         UserError: A class has a single image.
     """
     counts = np.bincount(images.labels, minlength=len(images.class_names))
-    if (counts == 1).any():
+    if images.label_sets is None and (counts == 1).any():
         label = int(np.argmax(counts == 1))
         name = images.names[int(np.argmax(images.labels == label))]
         raise UserError(

@@ -251,6 +251,7 @@ class StoredSplit:
             labels=self._index.labels,
             names=self.names,
             read=self.pyramid,
+            label_sets=self._index.label_sets,
         )
 
     def pyramid(self, index: int) -> Pyramid:

@@ -1,6 +1,7 @@
 """Images in tar files as webdataset writes them, each read where it lies, in any order.
 
 An image's label is in a file of the same name beside it: ``0001.jpg`` and ``0001.cls``, or ``0001.json``.
+Either may have several: ``.json`` a list, ``.cls`` whole numbers.
 Where no image has one, as in the ImageNet-21k release of 2021, each tar is a class and is called like it.
 """
 
@@ -13,6 +14,7 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,10 +31,10 @@ from effnet.data.threads import thread_count
 from effnet.errors import UserError
 from effnet.files import whole_file
 
-JSON_LABELS = ("label", "class", "cls", "class_id", "class_name", "target")
+JSON_LABELS = ("label", "class", "cls", "class_id", "class_name", "target", "labels")
 """Under which of these keys a ``.json`` file has the label; the first one counts."""
 
-_INDEX_FORMAT = "1"
+_INDEX_FORMAT = "2"
 """Another one where the same tars would give another index."""
 _INDEX_SCHEMA = pa.schema(
     {
@@ -43,6 +45,9 @@ _INDEX_SCHEMA = pa.schema(
         "label": pa.dictionary(pa.int32(), pa.large_string()),
     }
 )
+_END_OF_LABEL = "\x1f"
+"""Behind each label of an image that may have several; they are one text in the index."""
+_SEVERAL_NUMBERS = re.compile(r"\d+(?:[\s,]+\d+)+")
 _READ_AHEAD = 4096
 
 
@@ -91,7 +96,7 @@ def read_tars(files: Sequence[Path]) -> Rows:
         name = index.column("name")[pc.index(labels.is_null(), True).as_py()].as_py()
         raise UserError(f"{name} has no label, though others have: write one beside it, as .cls or .json")
     else:
-        labels = _numbers_if_all_are(labels)
+        labels = _parsed(labels)
     names = ArrowNames(index.column("name"))
     tars, offsets, sizes = (index.column(name).to_numpy() for name in ("tar", "offset", "size"))
 
@@ -106,11 +111,18 @@ def read_tars(files: Sequence[Path]) -> Rows:
     return Rows(class_names=(), labels=labels, names=names, read=read)
 
 
-def _numbers_if_all_are(labels: pa.DictionaryArray) -> pa.DictionaryArray:
-    values = labels.dictionary.to_pylist()
-    if all(value.isdecimal() and str(int(value)) == value for value in values):
-        return pa.DictionaryArray.from_arrays(labels.indices, pa.array([int(value) for value in values]))
-    return labels
+def _parsed(labels: pa.DictionaryArray) -> pa.Array:
+    """Return labels as numbers where all are, and as lists where an image may have several."""
+    texts = [text.split(_END_OF_LABEL) for text in labels.dictionary.to_pylist()]
+    lists: list[list[str]] = [parts[:-1] if len(parts) > 1 else parts for parts in texts]
+    is_number = all(label.isdecimal() and str(int(label)) == label for label in chain.from_iterable(lists))
+    values = [[int(label) for label in parts] for parts in lists] if is_number else lists
+    if any(len(parts) > 1 for parts in texts):
+        kind = pa.int64() if is_number else pa.large_string()
+        return pa.array(values, pa.large_list(kind)).take(labels.indices)
+    if not is_number:
+        return labels
+    return pa.DictionaryArray.from_arrays(labels.indices, pa.array([number for (number,) in values]))
 
 
 def _index(files: Sequence[Path]) -> pa.RecordBatch:
@@ -156,7 +168,9 @@ def _scan_tar(number: int, path: Path) -> pa.Table:
             if is_image_name(member.name.rpartition("/")[2]):
                 images.append(member)
             elif suffix.lower() == "cls":
-                by_class_file[stem] = _content(file, member).decode(errors="replace").strip()
+                text = _content(file, member).decode(errors="replace").strip()
+                several = _SEVERAL_NUMBERS.fullmatch(text) is not None
+                by_class_file[stem] = _joined(re.split(r"[\s,]+", text)) if several else text
             elif suffix.lower() == "json" and (label := _json_label(_content(file, member))):
                 by_json[stem] = label
     labels = by_json | by_class_file
@@ -190,7 +204,13 @@ def _json_label(text: bytes) -> str | None:
     if not isinstance(values, dict):
         return None
     label = next((values[key] for key in JSON_LABELS if key in values), None)
+    if isinstance(label, list) and all(isinstance(one, int | str) for one in label):
+        return _joined([str(one) for one in label]) or None
     return str(label) if isinstance(label, int | str) else None
+
+
+def _joined(labels: Sequence[str]) -> str:
+    return "".join(label + _END_OF_LABEL for label in labels)
 
 
 def _is_companion(name: str, labels: dict[str, str]) -> bool:

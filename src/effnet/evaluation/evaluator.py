@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from effnet.arch.preprocessing import Preprocessing
 from effnet.arch.spec import Output
 from effnet.data.images import LabelledImages
 from effnet.data.loader import eval_batches, prepare_images
-from effnet.evaluation.metrics import Scores, score
+from effnet.evaluation.metrics import score
+from effnet.evaluation.multilabel import AnyScores, MultiLabelCounts
 from effnet.nn import EfficientNet
 
 
@@ -31,8 +33,8 @@ def evaluate_model(
     uses_bf16: bool = False,
     report_bad: Callable[[str, str], None] = _ignore,
     output: Output = "softmax",
-) -> Scores:
-    """Score a network on labelled images.
+) -> AnyScores:
+    """Score a network on labelled images, by other numbers where these may have several labels.
 
     Args:
         model: On ``device``; it is left in evaluation mode.
@@ -49,21 +51,30 @@ def evaluate_model(
         UserError: None of the images can be read.
     """
     model.eval()
-    logits: list[Tensor] = []
-    labels: list[Tensor] = []
+    logits: list[Float[Tensor, "N K"]] = []
+    labels: list[Int64[Tensor, " N"]] = []
+    several = None if images.label_sets is None else MultiLabelCounts(output)
+    bad_images = len(images)
     for batch in eval_batches(images, preprocessing, batch_size=batch_size, workers=workers):
         for bad in batch.bad:
             report_bad(bad.name, bad.reason)
         if len(batch.labels) == 0:
             continue
+        bad_images -= len(batch.labels)
         pixels = prepare_images(batch.images, preprocessing, device, channels_last=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16):
-            logits.append(model(pixels).float().cpu())
+            answers = model(pixels).float()
+        if several is not None:
+            several.add(answers, batch.labels.to(device))
+            continue
+        logits.append(answers.cpu())
         labels.append(batch.labels)
+    if several is not None:
+        return several.scores(bad_images=bad_images)
     return score(
         torch.cat(logits) if logits else torch.zeros(0, model.spec.num_classes),
         torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64),
         images.class_names,
-        bad_images=len(images) - sum(len(part) for part in labels),
+        bad_images=bad_images,
         output=output,
     )

@@ -52,8 +52,7 @@ def _places(mask: np.ndarray) -> tuple[int, ...]:
 
 
 def _count_classes(data: DataSplit) -> tuple[ClassCount, ...]:
-    count = len(data.class_names)
-    train, val = (np.bincount(images.labels, minlength=count) for images in (data.train, data.val))
+    train, val = (images.class_counts() for images in (data.train, data.val))
     return tuple(
         ClassCount(name=name, train=in_train, val=in_val)
         for name, in_train, in_val in zip(data.class_names, train.tolist(), val.tolist(), strict=True)

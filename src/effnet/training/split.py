@@ -54,9 +54,10 @@ def _describe(data: DataSplit) -> dict[str, Any]:
 
 def _digest(images: LabelledImages) -> str:
     digest = hashlib.sha256()
-    labels = images.labels.tolist()
     for start in range(0, len(images), _DIGEST_CHUNK):
         part = slice(start, start + _DIGEST_CHUNK)
-        pairs = zip(images.names[part], labels[part], strict=True)
+        pairs = zip(images.names[part], images.labels[part].tolist(), strict=True)
         digest.update("".join(f"{name}\0{label}\n" for name, label in pairs).encode())
+    if images.label_sets is not None:
+        digest.update(images.label_sets.starts.tobytes() + images.label_sets.values.tobytes())
     return digest.hexdigest()

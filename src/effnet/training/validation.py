@@ -10,6 +10,7 @@ from typing import Any
 from effnet.data.loader import BadImage
 from effnet.evaluation.evaluator import evaluate_model
 from effnet.evaluation.metrics import Scores
+from effnet.evaluation.multilabel import AnyScores
 from effnet.training.display import Display
 from effnet.training.experiment import Experiment
 from effnet.training.journal import Run
@@ -78,7 +79,7 @@ def evaluate_run(
     display.evaluated(record)
 
 
-def _scores(experiment: Experiment, state: TrainState, bad: list[BadImage]) -> Scores:
+def _scores(experiment: Experiment, state: TrainState, bad: list[BadImage]) -> AnyScores:
     return evaluate_model(
         state.model,
         experiment.data.val,
@@ -99,7 +100,7 @@ def _is_hopeless(experiment: Experiment, progress: Progress) -> bool:
     return 0 < patience <= waited and progress.step < schedule.total_steps
 
 
-def _evaluation_record(experiment: Experiment, progress: Progress, scores: Scores) -> dict[str, Any]:
+def _evaluation_record(experiment: Experiment, progress: Progress, scores: AnyScores) -> dict[str, Any]:
     settings = experiment.schedule.at(progress.step - 1)
     return {
         "step": progress.step,
@@ -112,4 +113,14 @@ def _evaluation_record(experiment: Experiment, progress: Progress, scores: Score
         "val_loss": scores.loss,
         "val_images": scores.images,
         "val_image_size": experiment.preprocessing.image_size,
+    } | _of_several_labels(scores)
+
+
+def _of_several_labels(scores: AnyScores) -> dict[str, float]:
+    if isinstance(scores, Scores):
+        return {}
+    return {
+        f"val_{name}": value
+        for name, value in scores.to_dict().items()
+        if name.startswith(("precision", "recall", "pr_auc"))
     }

@@ -72,7 +72,7 @@ def stage_views(experiment: Experiment, photos: LabelledImages) -> Iterator[Stag
         for step, stage in enumerate(experiment.schedule.stages)
     )
     schedule = StageSchedule(stages, train_images=count, reference_batch_size=count)
-    numbered = replace(photos, class_names=tuple(photos.names), labels=np.arange(count))
+    numbered = replace(photos, class_names=tuple(photos.names), labels=np.arange(count), label_sets=None)
     seed = config.train.seed
     augment = replace(config.augment, place="worker")  # What is drawn does not depend on the place.
     with closing(train_batches(numbered, schedule, config.data, augment, seed=seed)) as batches:
