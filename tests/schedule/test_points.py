@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from effnet.config import COUPLED, LearningRateConfig, ProgressiveConfig, TrainConfig
-from effnet.schedule.points import key_steps, rate_of_step, values_at
+from effnet.schedule.points import key_steps, milestones, rate_of_step, values_at
 from effnet.schedule.progressive import stage_schedule
 
 
@@ -26,6 +27,15 @@ def test_key_steps_are_the_ends_of_stages_and_of_the_warmup():
 def test_of_many_stages_the_beginnings_are_left_out():
     schedule = lay_out(mode="linear", image_size=(32, 64))
     assert key_steps(LearningRateConfig(warmup_epochs=0.0), schedule) == [0, 60, 119]
+
+
+@pytest.mark.parametrize(("mode", "ends"), [("staged", {40, 80, 120}), ("linear", {120}), ("random", {120})])
+def test_milestones_are_the_ends_of_stages_where_these_are_few(mode, ends):
+    config = ProgressiveConfig(mode=mode, stages=3, image_size=(32, 64), redraw_epochs=1.0)
+    schedule = stage_schedule(
+        config, TrainConfig(epochs=12.0, batch_size=10), train_images=100, train_size=64
+    )
+    assert milestones(config, schedule) == ends
 
 
 def test_values_are_those_of_the_stage():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from effnet.config import LearningRateConfig
+from effnet.config import LearningRateConfig, ProgressiveConfig
 from effnet.schedule.learning_rate import learning_rate
 from effnet.schedule.progressive import StageSchedule
 
@@ -33,6 +33,15 @@ def key_steps(config: LearningRateConfig, schedule: StageSchedule) -> list[int]:
     if len(starts) <= _MOST_STAGES:
         steps |= starts
     return sorted(step for step in steps if 0 <= step < total)
+
+
+def milestones(config: ProgressiveConfig, schedule: StageSchedule) -> frozenset[int]:
+    """Return how many steps are done where a run is worth evaluating and keeping.
+
+    That is at the end of each stage; in the modes that have a stage for each of many sizes, at the run's end.
+    """
+    stages = schedule.stages if config.mode == "staged" else schedule.stages[-1:]
+    return frozenset(stage.end_step for stage in stages)
 
 
 def values_at(config: LearningRateConfig, schedule: StageSchedule, step: int) -> dict[str, float]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from effnet.data.failures import WorkerError
 from effnet.errors import UnreachableError
+from effnet.schedule.points import milestones
 from effnet.training.batches import run_batches
 from effnet.training.checkpoint import CheckpointInfo, load_checkpoint, take_snapshot
 from effnet.training.display import Display
@@ -87,7 +88,7 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
     progress = Progress(processes=processes.count)
     if resume:
         progress = _restore(experiment, run, state, display)
-    stage_ends = [stage.end_step for stage in experiment.schedule.stages]
+    stage_ends = milestones(experiment.config.progressive, experiment.schedule)
     keeper = Keeper(run.checkpoints, experiment.config.checkpoint, stage_ends, is_writer=processes.is_first)
     try:
         _plot_schedule(experiment, run)

@@ -11,6 +11,7 @@ from effnet.data.loader import BadImage
 from effnet.evaluation.evaluator import evaluate_model
 from effnet.evaluation.metrics import Scores
 from effnet.evaluation.multilabel import AnyScores
+from effnet.schedule.points import milestones
 from effnet.training.display import Display
 from effnet.training.experiment import Experiment
 from effnet.training.journal import Run
@@ -21,15 +22,9 @@ from effnet.weights import save_weights
 
 
 def is_evaluation_step(experiment: Experiment, step: int) -> bool:
-    """Whether the network is evaluated once ``step`` steps are done: every so often, and at the end.
-
-    The ends of stages count as well, but for the modes that have a stage for each of many sizes.
-    """
+    """Whether the network is evaluated once ``step`` steps are done: every so often, and at milestones."""
     schedule = experiment.schedule
-    has_few_stages = experiment.config.progressive.mode == "staged"
-    if step == schedule.total_steps or (
-        has_few_stages and any(step == stage.end_step for stage in schedule.stages)
-    ):
+    if step in milestones(experiment.config.progressive, schedule):
         return True
     every = experiment.config.evaluate.every_epochs
     return math.floor(schedule.epoch(step) / every) > math.floor(schedule.epoch(step - 1) / every)
