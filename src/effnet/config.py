@@ -21,7 +21,14 @@ PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
-Coupled = Literal["randaugment_magnitude", "mixup_alpha", "cutmix_alpha", "dropout_rate", "drop_path_rate"]
+Coupled = Literal[
+    "randaugment_magnitude",
+    "mixup_alpha",
+    "cutmix_alpha",
+    "erasing_probability",
+    "dropout_rate",
+    "drop_path_rate",
+]
 COUPLED: tuple[Coupled, ...] = get_args(Coupled)
 """All that Algorithm 1 can let grow with the image size: a pair of `ProgressiveConfig` and a value of
 `effnet.schedule.progressive.StageSettings`, each."""
@@ -120,16 +127,28 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
 class AugmentConfig:
-    """What the magnitudes of `ProgressiveConfig` act on."""
+    """What is done to a training image behind its crop."""
 
+    method: Literal["randaugment", "autoaugment", "randaugment_or_autoaugment", "trivialaugment"] = (
+        "randaugment"
+    )
+    """``randaugment_or_autoaugment`` draws for each image which of the two it gets. AutoAugment and
+    TrivialAugment have strengths of their own, and no magnitude."""
     operations: NonNegativeInt = 2
-    """RandAugment operations an image; 0 switches it off."""
+    """RandAugment operations an image; 0 switches it off. AutoAugment has at most two, TrivialAugment one."""
     policy: Literal["release", "paper", "relative"] = "release"
-    """RandAugment's operations and arithmetic, see `effnet.data.randaugment`."""
+    """Operations and arithmetic, see `effnet.data.randaugment`, `effnet.data.autoaugment` and
+    `effnet.data.trivialaugment`."""
+    cutout: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Cover a square of each image with noise; half its side as a share of the image's. The released
+    fine-tuning has 0.25; 0 switches it off."""
+    repeats: PositiveInt = 1
+    """Repeated augmentation (1901.09335): as many samples that follow each other are views of one image, each
+    with draws of its own. An epoch keeps its number of samples, so it has fewer images."""
     place: Literal["auto", "worker", "device"] = "auto"
-    """Where images are mirrored and RandAugment is applied: one by one in the threads that decode them, or
-    a batch at a time where the network is. What is drawn does not depend on it. ``auto``: what ``effnet
-    tune`` found for these images, else ``worker``."""
+    """Where images are mirrored and augmented: one by one in the threads that decode them, or a batch at a
+    time where the network is. What is drawn does not depend on it. ``auto``: what ``effnet tune`` found for
+    these images, else ``worker``."""
     cutmix_label: Literal["area", "batch_mean"] = "area"
     """Weight of CutMix's labels: each image's own pasted area, or the batch's mean (as released)."""
 
@@ -163,6 +182,8 @@ class ProgressiveConfig:
     randaugment_magnitude: tuple[NonNegative, NonNegative] = (5.0, 10.0)
     mixup_alpha: tuple[NonNegative, NonNegative] = (0.0, 0.0)
     cutmix_alpha: tuple[NonNegative, NonNegative] = (0.0, 0.0)
+    erasing_probability: tuple[Rate, Rate] = (0.0, 0.0)
+    """Share of the images of which a rectangle is covered with noise (1708.04896)."""
     dropout_rate: tuple[Rate, Rate] = (0.2, 0.2)
     drop_path_rate: tuple[Rate, Rate] = (0.2, 0.2)
     batch_rule: Literal["constant", "pixels"] = "constant"

@@ -52,6 +52,36 @@ def test_a_step_that_the_run_does_not_have_is_refused(mistake, step):
     assert message == f"effnet: --at {step} is no step of the run; its steps are 0 to 107335\n"
 
 
+def test_a_plan_has_a_column_for_erasing_where_there_is_any(effnet):
+    arguments = ("plan", "--recipe", "v2-s.release")
+    assert "erasing" not in effnet(*arguments).out
+    out = effnet(*arguments, "--set", "progressive.erasing_probability=[0.0,0.3]").out
+    assert "erasing" in out
+    assert re.search(r"^2 .* 0\.10 ", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            "augment.method=autoaug",
+            "augment.method must be one of randaugment, autoaugment, randaugment_or_autoaugment, "
+            "trivialaugment, got 'autoaug'; did you mean 'autoaugment'?",
+        ),
+        ("augment.cutout=1.5", "augment.cutout must be at most 1, got 1.5"),
+        ("augment.repeats=0", "augment.repeats must be at least 1, got 0"),
+        (
+            "progressive.erasing_probability=[0.0,1.0]",
+            "progressive.erasing_probability[1] must be below 1, got 1.0",
+        ),
+    ],
+)
+def test_augmentation_that_cannot_be_is_told(effnet, change, message):
+    answer = effnet("plan", "--recipe", "v2-s.release", "--set", change)
+    assert answer.code == 2
+    assert message in answer.err
+
+
 def test_a_measured_plan_predicts_time_and_leaves_nothing_behind(effnet, recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     answer = effnet("plan", "--recipe", recipe, "--json")

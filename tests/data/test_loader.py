@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from effnet.arch.preprocessing import Preprocessing
 from effnet.config import AugmentConfig, DataConfig
 from effnet.data import loader, threads
+from effnet.data.device_augment import augment_images
 from effnet.data.failures import WorkerError
 from effnet.data.images import LabelledImages
 from effnet.data.loader import ALONE, BadImage, Share, eval_batches, prepare_images, train_batches
@@ -21,6 +22,11 @@ from effnet.errors import UserError
 from effnet.schedule.progressive import StageSchedule
 
 AUGMENT = AugmentConfig(policy="relative")
+AUGMENTS = [
+    AugmentConfig(method="autoaugment"),
+    AugmentConfig(method="randaugment_or_autoaugment", cutout=0.25, repeats=3),
+    AugmentConfig(method="trivialaugment", policy="relative", repeats=2),
+]
 IMAGES = 11
 STEPS = 7
 
@@ -61,6 +67,10 @@ def _assert_equal(ours, theirs):
         assert torch.equal(one.labels, other.labels)
 
 
+def _views(batch):
+    return batch.images if batch.drawn is None else augment_images(batch.images, batch.drawn)
+
+
 def _data_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("effnet-data")]
 
@@ -80,6 +90,47 @@ def test_batches_do_not_depend_on_the_number_of_threads(picture, encode, two_sta
     _assert_equal(_train(images, two_stages(IMAGES), workers=workers), alone)
     monkeypatch.setattr(threads, "CHUNK", 2)
     _assert_equal(_train(images, two_stages(IMAGES), workers=workers), alone)
+
+
+@pytest.mark.parametrize("augment", AUGMENTS, ids=lambda augment: augment.method)
+@pytest.mark.parametrize("place", ["worker", "device"])
+def test_every_method_draws_the_same_for_any_threads_processes_and_start(
+    picture, encode, two_stages, augment, place
+):
+    images, schedule = _images(picture, encode), two_stages(IMAGES)
+    augment = replace(augment, place=place)
+    whole = _train(images, schedule, workers=1, augment=augment)
+    assert not torch.equal(
+        _views(whole[0]), _views(_train(images, schedule, seed=6, workers=1, augment=augment)[0])
+    )
+    others = [(4, 0, [ALONE]), (2, 3, [ALONE]), (2, 0, [Share(rank, 2) for rank in range(2)])]
+    for workers, start, shares in others:
+        runs = [
+            _train(images, schedule, workers=workers, start_step=start, augment=augment, share=share)
+            for share in shares
+        ]
+        for one, *parts in zip(whole[start:], *runs, strict=True):
+            assert torch.equal(torch.cat([_views(part) for part in parts]), _views(one))
+            assert torch.equal(torch.cat([part.labels for part in parts]), one.labels)
+
+
+def test_repeated_samples_are_different_views_of_one_image(picture, encode, stage):
+    images = _images(picture, encode)
+    schedule = StageSchedule((stage(end_step=11, batch_size=4),), IMAGES, 4)
+    once = _train(images, StageSchedule((stage(end_step=11, batch_size=2),), IMAGES, 2))
+    twice = _train(images, schedule, augment=replace(AUGMENT, repeats=2))
+    labels = torch.cat([batch.labels for batch in twice])
+    assert torch.equal(labels, torch.cat([batch.labels for batch in once]).repeat_interleave(2))
+    views = torch.cat([batch.images for batch in twice])
+    assert all(not torch.equal(one, other) for one, other in zip(views[::2], views[1::2], strict=True))
+
+
+def test_a_source_is_told_of_repeated_images(two_stages):
+    told = []
+    images = replace(_flat_images(IMAGES), expect=told.append)
+    batches = _train(images, two_stages(IMAGES), augment=AugmentConfig(operations=0, repeats=2))
+    for soon, batch in zip(told, batches, strict=True):
+        assert soon[: len(batch.labels)].tolist() == batch.labels.tolist()
 
 
 @pytest.mark.parametrize("start_step", [1, 4, 6, 7])

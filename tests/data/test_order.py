@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,24 @@ def test_any_part_is_that_of_the_whole(start, length):
         whole = sample_order(7, 0, 150, images=29, blocks=blocks)
         part = sample_order(7, start, start + length, images=29, blocks=blocks)
         assert part.tolist() == whole[start : start + length].tolist()
+
+
+@given(
+    start=st.integers(0, 90), length=st.integers(0, 60), repeats=st.integers(1, 5), in_blocks=st.booleans()
+)
+def test_repeated_samples_are_those_without_repeats_several_times(start, length, repeats, in_blocks):
+    options = {"images": 29, "blocks": (4, 9, 10, 6) if in_blocks else ()}
+    once = sample_order(7, 0, 150, **options).repeat(repeats)
+    part = sample_order(7, start, start + length, repeats=repeats, **options)
+    assert part.tolist() == once[start : start + length].tolist()
+
+
+@pytest.mark.parametrize(("images", "repeats"), [(12, 3), (10, 3), (5, 7)])
+def test_each_image_comes_as_often_as_it_is_repeated_in_as_many_epochs(images, repeats):
+    order = sample_order(1, 0, images * repeats, images=images, repeats=repeats)
+    assert np.bincount(order, minlength=images).tolist() == [repeats] * images
+    epoch = order[:images]
+    assert len(set(epoch.tolist())) == -(-images // repeats)
 
 
 def test_only_some_blocks_are_needed_at_a_time():

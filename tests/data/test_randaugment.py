@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from effnet.config import AugmentConfig
-from effnet.data.randaugment import POLICIES, operation_argument, randaugment
+from effnet.data.augment import draw_operations
+from effnet.data.operations import KINDS, Drawn, Operation, apply_operations
+from effnet.data.randaugment import POLICIES, operation_argument
 
 # fmt: off
 RELEASE_ORDER = [
@@ -15,6 +17,10 @@ RELEASE_ORDER = [
 # fmt: on
 SIGNED = {"Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"}
 ENHANCING = {"Color", "Contrast", "Brightness", "Sharpness"}
+
+
+def _randaugment(image, magnitude, config, rng):
+    return apply_operations(image, draw_operations(len(image), magnitude, config, rng))
 
 
 def _argument(policy, name, magnitude, image_size=224, sign=1):
@@ -64,7 +70,7 @@ def test_operations_of_the_release_that_do_nothing_do_nothing(picture, name, mag
     image = picture(40, 40)
     operation = POLICIES["release"][name]
     argument = operation.argument(magnitude / 10, 1, 40)
-    assert np.array_equal(operation.apply(image, argument, (0, 0)), image) is idle
+    assert np.array_equal(KINDS[operation.kind](image, argument, (0, 0)), image) is idle
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -93,11 +99,23 @@ def test_every_operation_of_the_paper_grows_with_the_magnitude(name, sign):
 
 
 def test_paper_reaches_the_ends_of_autoaugments_ranges_at_ten():
-    ends = {"Rotate": 30, "ShearX": 0.3, "TranslateY": 150, "Posterize": 4, "Solarize": 0, "Color": 1.9}
+    ends = {"Rotate": 30, "ShearX": 0.3, "TranslateY": 70, "Posterize": 4, "Solarize": 0, "Color": 1.9}
     assert {name: _argument("paper", name, 10) for name in ends} == pytest.approx(ends)
     assert _argument("paper", "Posterize", 30) == 1
     assert _argument("paper", "Solarize", 30) == 0
     assert _argument("paper", "Brightness", 30, sign=-1) == 0.1
+
+
+def test_paper_translates_by_150_px_of_480_at_ten():
+    for name in ("TranslateX", "TranslateY"):
+        assert [_argument("paper", name, 10, size) for size in (480, 32)] == pytest.approx([150, 10])
+        assert _argument("paper", name, 5, 128, sign=-1) == pytest.approx(-20)
+
+
+@pytest.mark.parametrize(("magnitude", "size"), [(5, 128), (15, 300), (20, 380), (25, 380), (31, 480)])
+def test_paper_leaves_something_of_the_image_at_every_magnitude_of_the_papers(magnitude, size):
+    for name in ("TranslateX", "TranslateY"):
+        assert abs(_argument("paper", name, magnitude, size)) < size
 
 
 def test_relative_scales_pixels_with_the_image():
@@ -120,57 +138,53 @@ def test_every_operation_works_at_any_magnitude_and_size(picture, policy, magnit
     for operation in POLICIES[policy].values():
         for sign in (-1, 1):
             argument = operation.argument(magnitude / 10, sign, size)
-            result = operation.apply(image, argument, (0, 0))
+            result = KINDS[operation.kind](image, argument, (0, 0))
             assert (result.shape, result.dtype) == (image.shape, np.uint8)
     assert np.array_equal(image, original)
 
 
 def test_translation_moves_whole_pixels_and_fills_with_grey(picture):
     image = picture(30, 30)
-    operation = POLICIES["release"]["TranslateX"]
-    moved = operation.apply(image, 10.0, (0, 0))
+    moved = KINDS["TranslateX"](image, 10.0, (0, 0))
     assert np.array_equal(moved[:, :20], image[:, 10:])
     assert (moved[:, 20:] == 128).all()
 
 
 def test_rotation_is_about_the_centre(picture):
     image = picture(31, 31)
-    turned = POLICIES["release"]["Rotate"].apply(image, 90.0, (0, 0))
+    turned = KINDS["Rotate"](image, 90.0, (0, 0))
     assert np.array_equal(turned, np.rot90(image))
 
 
-def test_operations_are_drawn_uniformly_with_replacement(picture, monkeypatch):
-    drawn = []
-
-    class Recorder:
-        def __init__(self, name):
-            self.name = name
-
-        def argument(self, level, sign, size):
-            return sign
-
-        def apply(self, image, argument, place):
-            drawn.append((self.name, argument))
-            return image
-
+def test_operations_are_drawn_uniformly_with_replacement(monkeypatch):
     names = "abcdefgh"
-    monkeypatch.setitem(POLICIES, "release", {name: Recorder(name) for name in names})
+    recorders = {name: Operation(name, lambda level, sign, size: sign) for name in names}
+    monkeypatch.setitem(POLICIES, "release", recorders)
     rng = np.random.default_rng(5)
-    for _ in range(2000):
-        randaugment(picture(4, 4), 5.0, AugmentConfig(operations=2), rng)
-    assert len(drawn) == 4000
-    pairs = {(first[0], second[0]) for first, second in zip(drawn[::2], drawn[1::2], strict=True)}
-    assert len(pairs) == len(names) ** 2
-    counts = [sum(name == wanted for name, _ in drawn) for wanted in names]
+    images = [draw_operations(4, 5.0, AugmentConfig(operations=2), rng) for _ in range(2000)]
+    assert {len(image) for image in images} == {2}
+    assert len({(first.kind, second.kind) for first, second in images}) == len(names) ** 2
+    drawn = list(itertools.chain.from_iterable(images))
+    counts = [sum(one.kind == wanted for one in drawn) for wanted in names]
     assert max(abs(count - 500) for count in counts) < 5 * np.sqrt(500)
-    assert abs(sum(sign for _, sign in drawn)) < 5 * np.sqrt(4000)
+    assert abs(sum(one.argument for one in drawn)) < 5 * np.sqrt(4000)
+
+
+def test_what_is_drawn_is_what_it_always_was():
+    drawn = draw_operations(64, 7.0, AugmentConfig(operations=4), np.random.default_rng(37))
+    assert drawn == [
+        Drawn("Invert", 0.0, (0, 0)),
+        Drawn("ShearY", pytest.approx(0.21), (0, 0)),
+        Drawn("Cutout", 28, (44, 51)),
+        Drawn("ContrastAsReleased", pytest.approx(1.36), (0, 0)),
+    ]
 
 
 def test_same_generator_same_pixels(picture):
     image = picture(40, 40)
     config = AugmentConfig(operations=3)
     first, second, other = (
-        randaugment(image, 9.0, config, np.random.default_rng(seed)) for seed in (1, 1, 2)
+        _randaugment(image, 9.0, config, np.random.default_rng(seed)) for seed in (1, 1, 2)
     )
     assert np.array_equal(first, second)
     assert not np.array_equal(first, other)
@@ -178,4 +192,4 @@ def test_same_generator_same_pixels(picture):
 
 def test_no_operations_leave_the_image(picture):
     image = picture(8, 8)
-    assert randaugment(image, 10.0, AugmentConfig(operations=0), np.random.default_rng(0)) is image
+    assert _randaugment(image, 10.0, AugmentConfig(operations=0), np.random.default_rng(0)) is image

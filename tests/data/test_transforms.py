@@ -9,7 +9,7 @@ from PIL import Image
 
 from effnet.arch.preprocessing import Preprocessing
 from effnet.config import AugmentConfig, DataConfig
-from effnet.data import transforms
+from effnet.data import augment as augment_module
 from effnet.data.crops import Crop, center_crop, draw_crop
 from effnet.data.transforms import eval_image, resize_crop, train_image
 
@@ -185,7 +185,7 @@ def test_half_of_the_images_are_mirrored_unless_switched_off(stage):
 def test_randaugment_gets_the_magnitude_of_the_stage(picture, stage, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        transforms, "randaugment", lambda image, magnitude, config, rng: seen.append(magnitude) or image
+        augment_module, "draw_randaugment", lambda size, magnitude, config, rng: seen.append(magnitude) or []
     )
     view_of(
         picture(20, 20),

@@ -143,6 +143,7 @@ RUNS = st.fixed_dictionaries(
         "size_multiple": st.sampled_from([1, 8]),
         "randaugment_magnitude": PAIR,
         "mixup_alpha": PAIR,
+        "erasing_probability": PAIR,
         "dropout_rate": PAIR,
         "batch_rule": st.sampled_from(["constant", "pixels"]),
         "epochs": st.floats(0.1, 50),
@@ -183,7 +184,13 @@ def test_stages_partition_the_run(run):
 @given(RUNS)
 def test_values_run_from_the_first_to_the_last(run):
     config, _, schedule = lay_out(run)
-    for name in ("randaugment_magnitude", "mixup_alpha", "dropout_rate", "drop_path_rate"):
+    for name in (
+        "randaugment_magnitude",
+        "mixup_alpha",
+        "erasing_probability",
+        "dropout_rate",
+        "drop_path_rate",
+    ):
         start, end = getattr(config, name)
         values = [getattr(stage, name) for stage in schedule.stages]
         assert values[-1] == pytest.approx(end)

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -73,6 +74,12 @@ def test_panel_shows_stage_progress_and_time_left(schedule):
     ]:
         assert part in text
     assert "data.workers" not in text
+
+
+def test_erasing_is_named_where_there_is_any(schedule):
+    display = Display(schedule, Console(file=io.StringIO()))
+    display.stage(replace(schedule.stages[1], erasing_probability=0.125))
+    assert "cutmix 0, erasing 0.125, dropout 0.2" in shown(display)
 
 
 def test_panel_is_complete_before_the_first_report(schedule):

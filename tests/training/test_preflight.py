@@ -24,6 +24,7 @@ SETTINGS = {
     "randaugment_magnitude",
     "mixup_alpha",
     "cutmix_alpha",
+    "erasing_probability",
     "dropout_rate",
     "drop_path_rate",
 }

@@ -144,6 +144,21 @@ def test_without_randaugment_there_is_no_place_to_choose(experiment, monkeypatch
     assert [speed.place for speed in tune(plain, lambda text: None).places] == ["worker"]
 
 
+@pytest.mark.parametrize(
+    "augment",
+    [
+        AugmentConfig(method="trivialaugment", operations=0),
+        AugmentConfig(method="autoaugment", operations=0),
+        AugmentConfig(operations=0, cutout=0.25),
+    ],
+    ids=["trivialaugment", "autoaugment", "cutout"],
+)
+def test_every_other_augmentation_has_a_place_to_choose(experiment, monkeypatch, augment):
+    Machine(monkeypatch, step=0.001, load=0.001, on_device=0.0)
+    other = replace(experiment, config=replace(experiment.config, augment=augment))
+    assert [speed.place for speed in tune(other, lambda text: None).places] == ["worker", "device"]
+
+
 def test_resident_images_are_measured_on_the_device_alone(experiment, monkeypatch):
     Machine(monkeypatch, step=0.001, load=0.01, on_device=0.0)
     monkeypatch.setattr(tune_module, "can_be_prepared", lambda source: True)

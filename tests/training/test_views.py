@@ -57,6 +57,14 @@ def test_photos_keep_their_order_in_every_stage(experiment):
         assert (row.targets == np.eye(8)).all()
 
 
+def test_repeated_augmentation_shows_each_photo_once(experiment):
+    run = experiment()
+    augment = replace(run.config.augment, repeats=3)
+    run = replace(run, config=replace(run.config, augment=augment))
+    for row in stage_views(run, run.data.train):
+        assert (row.images == colors(run.data.train)[:, None, None]).all()
+
+
 def test_settings_are_those_of_the_stages(experiment):
     run = experiment(dropout_rate=(0.1, 0.3), randaugment_magnitude=(2.0, 8.0), mixup_alpha=(0.0, 0.5))
     shown = ("stage", "image_size", "randaugment_magnitude", "mixup_alpha", "cutmix_alpha", "dropout_rate")

@@ -154,5 +154,7 @@ def test_resident_images_are_neither_prepared_nor_moved():
 
 
 def test_without_randaugment_its_place_is_no_advice():
-    config = Config(augment=AugmentConfig(operations=0))
+    config = Config(augment=AugmentConfig(operations=0, place="worker"))
     assert "augment.place" not in wait_advice(config, is_gpu=True, processors=1)
+    trivial = Config(augment=AugmentConfig(method="trivialaugment", operations=0, place="worker"))
+    assert "augment.place" in wait_advice(trivial, is_gpu=True, processors=1)

@@ -18,10 +18,11 @@ from effnet.bench.transcribed_randaugment import BICUBIC, FILL, Operations
 from effnet.bench.transcribed_randaugment import randaugment as timm_randaugment
 from effnet.bench.workload import MAGNITUDE, OPERATIONS, Open, Workload
 from effnet.config import AugmentConfig
+from effnet.data.augment import draw_operations
 from effnet.data.crops import Crop
 from effnet.data.decode import open_image
+from effnet.data.operations import apply_operations
 from effnet.data.order import sample_random
-from effnet.data.randaugment import randaugment
 from effnet.data.transforms import resize_crop
 
 _SEED = 0
@@ -35,7 +36,8 @@ def ours(workload: Workload) -> Iterator[Pass]:
 
     def run() -> int:
         for image in images:
-            randaugment(image, MAGNITUDE, augment, sample_random(_SEED, next(samples)))
+            rng = sample_random(_SEED, next(samples))
+            apply_operations(image, draw_operations(len(image), MAGNITUDE, augment, rng))
         return len(images)
 
     yield run

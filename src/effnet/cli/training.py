@@ -194,7 +194,9 @@ def _print_plan(plan: Plan) -> None:
 
     schedule = plan.schedule
     measured = ("images/s", "time", "memory") if plan.costs else ()
-    columns = ("stage", "steps", "epochs", "size", "batch", *LABELS.values(), *measured)
+    erases = any(stage.erasing_probability for stage in schedule.stages)
+    names = [name for name in LABELS if name != "erasing_probability" or erases]
+    columns = ("stage", "steps", "epochs", "size", "batch", *(LABELS[name] for name in names), *measured)
     rows = []
     for stage in schedule.stages:
         row = [
@@ -203,7 +205,7 @@ def _print_plan(plan: Plan) -> None:
             f"{schedule.epoch(stage.start_step):.1f}-{schedule.epoch(stage.end_step):.1f}",
             f"{stage.image_size} px",
             str(stage.batch_size),
-            *(f"{value:.2f}" for value in stage.coupled.values()),
+            *(f"{stage.coupled[name]:.2f}" for name in names),
         ]
         if plan.costs:
             row += _measured_cells(plan, stage.stage)

@@ -1,10 +1,10 @@
-"""Mirroring and RandAugment of a whole batch on any device, as `train_image` does them one by one.
+"""Augmentation of a whole batch on any device, as `train_image` does it one by one.
 
 What is done to each image is drawn by the same code from the same random numbers, on the CPU; images that
 got the same kind of operation are then changed together. The results are bit for bit those of the
 one-by-one path, but for about 1 in 100,000 of the pixels that rotation and shear look up: OpenCV 5 computes
 the ends of some rows in another order. OpenCV 4 rounds places to 1/1024, which is 1 pixel in 1,000.
-Dimension key: N images, n some of them, K operations an image, H height, W width.
+Dimension key: N images, n some of them, K operations and P patches an image, H height, W width.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ from jaxtyping import Bool, Float64, Int32, Int64, Shaped, UInt8
 from torch import Tensor
 
 from effnet.config import AugmentConfig, DataConfig
+from effnet.data.augment import PATCHES, draw_view, most_operations
+from effnet.data.operations import KINDS, MATRICES
+from effnet.data.patches import Patch, channel_levels, noise
 from effnet.data.pixels import FILL, Table
-from effnet.data.randaugment import MATRICES, POLICIES, Policy, draw_operations
 from effnet.schedule.progressive import StageSettings
 
 Images: TypeAlias = UInt8[Tensor, "n H W 3"]
 _Tables: TypeAlias = UInt8[Tensor, "n 256 3"]
 
+_NAMES = np.array(tuple(KINDS))
+_PLACES = {kind: place for place, kind in enumerate(KINDS)}
 _RAMP = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
 
 
@@ -34,23 +38,25 @@ _RAMP = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
 class DrawnViews:
     """What was drawn for each image of a batch."""
 
-    policy: Policy
     is_mirrored: Bool[np.ndarray, " N"]
     operations: Int64[np.ndarray, "N K"]
-    """Places in the policy's table."""
+    """Places in `KINDS`; the first is none at all."""
     arguments: Float64[np.ndarray, "N K"]
     places: Int64[np.ndarray, "N K 2"]
     """Of cutout: pixels from the left and from the top."""
+    patches: Int64[np.ndarray, "N P 6"]
+    """Each one is a `Patch`."""
 
     @classmethod
     def empty(cls, images: int, augment: AugmentConfig) -> DrawnViews:
-        """Return draws for so many images, to be filled in by `draw`."""
+        """Return draws for so many images, to be filled in by `draw`; nothing is done to them yet."""
+        operations = most_operations(augment)
         return cls(
-            policy=augment.policy,
             is_mirrored=np.zeros(images, bool),
-            operations=np.zeros((images, augment.operations), np.int64),
-            arguments=np.zeros((images, augment.operations)),
-            places=np.zeros((images, augment.operations, 2), np.int64),
+            operations=np.zeros((images, operations), np.int64),
+            arguments=np.zeros((images, operations)),
+            places=np.zeros((images, operations, 2), np.int64),
+            patches=np.zeros((images, PATCHES, len(Patch())), np.int64),
         )
 
     def draw(
@@ -63,30 +69,29 @@ class DrawnViews:
         rng: np.random.Generator,
     ) -> None:
         """Draw what `train_image` would do to an image behind its crop."""
-        self.is_mirrored[row] = config.flip and rng.random() < 0.5
-        size = settings.image_size
-        drawn = draw_operations(size, size, settings.randaugment_magnitude, augment, rng)
-        for turn, (operation, argument, place) in enumerate(drawn):
-            self.operations[row, turn] = operation
+        view = draw_view(settings, flip=config.flip, augment=augment, rng=rng)
+        self.is_mirrored[row] = view.is_mirrored
+        for turn, (kind, argument, place) in enumerate(view.operations):
+            self.operations[row, turn] = _PLACES[kind]
             self.arguments[row, turn] = argument
             self.places[row, turn] = place
+        self.patches[row] = view.patches
 
 
 @dataclass(frozen=True, slots=True)
 class _Draws:
     """The operations of one turn for some images of a batch."""
 
-    policy: Policy
     names: Shaped[np.ndarray, " n"]
     arguments: Float64[np.ndarray, " n"]
     places: Int64[np.ndarray, "n 2"]
 
     def of(self, rows: Int64[np.ndarray, " m"]) -> _Draws:
-        return _Draws(self.policy, self.names[rows], self.arguments[rows], self.places[rows])
+        return _Draws(self.names[rows], self.arguments[rows], self.places[rows])
 
 
 def augment_images(images: UInt8[Tensor, "N H W 3"], drawn: DrawnViews) -> UInt8[Tensor, "N H W 3"]:
-    """Mirror the images of a batch and apply the operations that were drawn for them.
+    """Mirror the images of a batch, apply the operations that were drawn for them, and cover patches.
 
     Args:
         images: uint8, RGB, on any device; left as they are.
@@ -97,19 +102,18 @@ def augment_images(images: UInt8[Tensor, "N H W 3"], drawn: DrawnViews) -> UInt8
     """
     mirrored = moved(drawn.is_mirrored, images.device)[:, None, None, None]
     result = torch.where(mirrored, images.flip(2), images)
-    table = np.array(tuple(POLICIES[drawn.policy]))
     for turn in range(drawn.operations.shape[1]):
-        draws = _Draws(
-            drawn.policy,
-            table[drawn.operations[:, turn]],
-            drawn.arguments[:, turn],
-            drawn.places[:, turn],
-        )
+        draws = _Draws(_NAMES[drawn.operations[:, turn]], drawn.arguments[:, turn], drawn.places[:, turn])
         for names, change in _CHANGES.items():
             rows = np.flatnonzero(np.isin(draws.names, names))
             if len(rows):
                 where = moved(rows, images.device)
                 result.index_copy_(0, where, change(result.index_select(0, where), draws.of(rows)))
+    for patches in drawn.patches.swapaxes(0, 1):
+        rows = np.flatnonzero((patches[:, 2] > patches[:, 0]) & (patches[:, 3] > patches[:, 1]))
+        if len(rows):
+            where = moved(rows, images.device)
+            result.index_copy_(0, where, _covered(result.index_select(0, where), patches[rows]))
     return result
 
 
@@ -123,7 +127,7 @@ def _map_levels(images: Images, draws: _Draws) -> Images:
     """Apply the operations that are look-up tables, each image by its own."""
     height, width = images.shape[1:3]
     fixed = [
-        _fixed_table(draws.policy, str(name), argument) if name not in _TABLES else _IDENTITY
+        _fixed_table(str(name), argument) if name not in _TABLES else _IDENTITY
         for name, argument in zip(draws.names, draws.arguments.tolist(), strict=True)
     ]
     tables = moved(np.stack(fixed), images.device)[:, :, None].repeat(1, 1, 3)
@@ -140,9 +144,9 @@ _IDENTITY: Table = np.arange(256, dtype=np.uint8)
 
 
 @lru_cache(maxsize=256)
-def _fixed_table(policy: Policy, name: str, argument: float) -> Table:
+def _fixed_table(name: str, argument: float) -> Table:
     """Return the table of an operation that does not depend on the image: what it makes of every level."""
-    return np.ascontiguousarray(POLICIES[policy][name].apply(_RAMP, argument, (0, 0))[0, :, 0])
+    return np.ascontiguousarray(KINDS[name](_RAMP, argument, (0, 0))[0, :, 0])
 
 
 def _counts(images: Images) -> Int64[Tensor, "n 256 3"]:
@@ -172,12 +176,18 @@ def _equalizing_tables(images: Images, draws: _Draws) -> _Tables:
 
 def _contrast_tables(images: Images, draws: _Draws) -> _Tables:
     height, width = images.shape[1:3]
-    if draws.policy == "release":
-        mean = torch.full((len(images),), min(height * width // 256, 255), device=images.device)
-    else:
-        total = _grey(images).sum((1, 2, 3))
-        mean = (2 * total + height * width) // (2 * height * width)
-    levels = torch.arange(256, dtype=torch.float32, device=images.device)[None, :, None]
+    total = _grey(images).sum((1, 2, 3))
+    return _contrast_with((2 * total + height * width) // (2 * height * width), draws)
+
+
+def _released_contrast_tables(images: Images, draws: _Draws) -> _Tables:
+    height, width = images.shape[1:3]
+    grey = min(height * width // 256, 255)
+    return _contrast_with(torch.full((len(images),), grey, device=images.device), draws)
+
+
+def _contrast_with(mean: Tensor, draws: _Draws) -> _Tables:
+    levels = torch.arange(256, dtype=torch.float32, device=mean.device)[None, :, None]
     return _blend(mean.float()[:, None, None], levels, draws).expand(-1, -1, 3)
 
 
@@ -227,6 +237,18 @@ def _cutout(images: Images, draws: _Draws) -> Images:
     return torch.where(is_cut[..., None], _fill(images.device), images)
 
 
+def _covered(images: Images, patches: Int64[np.ndarray, "n 6"]) -> Images:
+    """Cover each image with its patch, as `effnet.data.patches.cover` does."""
+    height, width = images.shape[1:3]
+    left, top, right, bottom, key, lowest = moved(patches, images.device).T[..., None, None]
+    x = torch.arange(width, device=images.device)
+    y = torch.arange(height, device=images.device)[:, None]
+    is_covered = (left <= x) & (x < right) & (top <= y) & (y < bottom)
+    bits = noise(y * width + x + key)
+    levels = [channel_levels(bits, channel, lowest).to(torch.uint8) for channel in range(3)]
+    return torch.where(is_covered[..., None], torch.stack(levels, dim=-1), images)
+
+
 def _fill(device: torch.device) -> UInt8[Tensor, " 3"]:
     return moved(np.array(FILL, np.uint8), device)
 
@@ -248,6 +270,7 @@ _TABLES: dict[str, Callable[[Images, _Draws], _Tables]] = {
     "AutoContrast": _stretching_tables,
     "Equalize": _equalizing_tables,
     "Contrast": _contrast_tables,
+    "ContrastAsReleased": _released_contrast_tables,
 }
 """The operations whose table depends on the image."""
 

@@ -102,14 +102,15 @@ def train_batches(
     """Yield the batch of every step from ``start_step`` to the end of the run.
 
     Sample ``p`` of the run is element ``p % n`` of a permutation that is drawn for epoch ``p // n``: each
-    image is used exactly once an epoch, and batches cross the epochs' borders. An image that cannot be
-    read is replaced by the next readable one in the order of the data.
+    image is used exactly once an epoch, and batches cross the epochs' borders; see `sample_order` for
+    repeated augmentation. An image that cannot be read is replaced by the next readable one in the order of
+    the data.
 
     Args:
         images: The training images.
-        schedule: Batch size, image size and magnitude of each step.
+        schedule: Batch size, image size and strengths of each step.
         data: Crops, threads, and how many images may be bad.
-        augment: RandAugment.
+        augment: What is done behind the crop, and how many views an image gives.
         seed: Of the order and of all augmentation.
         start_step: The first step to yield; its batch is the same as in a run from step 0.
         share: Of several processes, each gets consecutive samples of every batch; together they are the
@@ -265,6 +266,7 @@ class _TrainPlan:
                 first + min(EXPECTED_SAMPLES, len(images)),
                 images=len(images),
                 blocks=images.blocks,
+                repeats=augment.repeats,
             )
             images.expect(soon)
         # Pinned memory of batches that are done with is used again by torch itself.
@@ -274,7 +276,14 @@ class _TrainPlan:
             settings=settings,
             seed=seed,
             first_sample=first,
-            order=sample_order(seed, first, first + count, images=len(images), blocks=images.blocks),
+            order=sample_order(
+                seed,
+                first,
+                first + count,
+                images=len(images),
+                blocks=images.blocks,
+                repeats=augment.repeats,
+            ),
             images=memory,
             pixels=memory.numpy(),
             used=np.empty(count, np.int64),

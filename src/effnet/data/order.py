@@ -15,12 +15,13 @@ _COUNTERS = [np.array([0, 0, 0, stream], np.uint64) for stream in (_ORDER_STREAM
 
 
 def sample_order(
-    seed: int, start: int, stop: int, *, images: int, blocks: tuple[int, ...] = ()
+    seed: int, start: int, stop: int, *, images: int, blocks: tuple[int, ...] = (), repeats: int = 1
 ) -> Int64[np.ndarray, " N"]:
     """Return which images samples ``start`` to ``stop`` of a run are.
 
     Sample ``p`` is element ``p % images`` of a permutation that is drawn for epoch ``p // images``: each
-    image is used exactly once an epoch.
+    image is used exactly once an epoch. With ``repeats``, sample ``p`` is what sample ``p // repeats`` would
+    be without: each image is used exactly ``repeats`` times in so many epochs, one time after the other.
 
     Args:
         seed: Of the run.
@@ -29,8 +30,9 @@ def sample_order(
         images: Number of images.
         blocks: Lengths of the blocks in which the images lie. Where there are any, each epoch's permutation
             is of the blocks, and then of the images inside `BLOCKS_AT_A_TIME` blocks that follow each other.
+        repeats: How many samples that follow each other are of the same image.
     """
-    epochs, places = np.divmod(np.arange(start, stop), images)
+    epochs, places = np.divmod(np.arange(start, stop) // repeats, images)
     order = np.empty(stop - start, np.int64)
     for epoch in np.unique(epochs).tolist():
         order[epochs == epoch] = _epoch_order(seed, epoch, images, blocks)[places[epochs == epoch]]

@@ -116,7 +116,7 @@ def resident_batches(
         resident: The training images.
         schedule: As there, and so are the others.
         data: Crops, and threads that draw them.
-        augment: RandAugment, always left to the device.
+        augment: Always left to the device.
         seed: Of the order and of all that is drawn.
         start_step: The first step to yield.
         share: Which part of every batch is this process's.
@@ -185,7 +185,14 @@ class _ResidentPlan:
             step=step,
             settings=settings,
             first_sample=first,
-            order=sample_order(seed, first, first + len(own), images=images, blocks=resident.blocks),
+            order=sample_order(
+                seed,
+                first,
+                first + len(own),
+                images=images,
+                blocks=resident.blocks,
+                repeats=augment.repeats,
+            ),
             boxes=np.empty((len(own), 4), np.int64),
             drawn=DrawnViews.empty(len(own), augment),
         )

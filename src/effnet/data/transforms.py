@@ -15,10 +15,10 @@ from torch.nn.functional import interpolate
 
 from effnet.arch.preprocessing import Interpolation, Preprocessing
 from effnet.config import AugmentConfig, DataConfig
+from effnet.data.augment import change, draw_view
 from effnet.data.crops import Crop, center_crop, draw_crop
 from effnet.data.decode import open_image
 from effnet.data.images import Encoded
-from effnet.data.randaugment import randaugment
 from effnet.schedule.progressive import StageSettings
 
 _CV2_FILTERS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
@@ -35,13 +35,13 @@ def train_image(
     out: UInt8[np.ndarray, "S S 3"],
     is_whole: bool = False,
 ) -> None:
-    """Write one random view of an image: crop, resize, mirror, RandAugment.
+    """Write one random view of an image: crop, resize, mirror, augment.
 
     Args:
         encoded: An image file, pixels, or copies of an image.
-        settings: Image size and RandAugment's magnitude.
+        settings: Image size, RandAugment's magnitude, probability of random erasing.
         config: How crops are drawn and resized.
-        augment: RandAugment's operations.
+        augment: What is done behind the crop.
         rng: The only source of randomness. What is drawn depends on the image's own size only, not on the
             copy of it or the scale at which it is decoded.
         out: RGB, not normalised; contiguous.
@@ -78,12 +78,8 @@ def augment_crop(
     augment: AugmentConfig,
     rng: np.random.Generator,
 ) -> None:
-    """Mirror and RandAugment an image in place, the second half of `train_image`; arguments as there."""
-    if config.flip and rng.random() < 0.5:
-        cv2.flip(image, 1, dst=image)
-    augmented = randaugment(image, settings.randaugment_magnitude, augment, rng)
-    if augmented is not image:
-        image[...] = augmented
+    """Mirror and augment an image in place, the second half of `train_image`; arguments as there."""
+    change(image, draw_view(settings, flip=config.flip, augment=augment, rng=rng))
 
 
 def eval_image(encoded: Encoded, preprocessing: Preprocessing) -> UInt8[np.ndarray, "S S 3"]:

@@ -21,6 +21,7 @@ LABELS: dict[Coupled, str] = {
     "randaugment_magnitude": "RandAugment",
     "mixup_alpha": "mixup",
     "cutmix_alpha": "CutMix",
+    "erasing_probability": "erasing",
     "dropout_rate": "dropout",
     "drop_path_rate": "drop-path",
 }
@@ -44,6 +45,7 @@ class StageSettings:
     randaugment_magnitude: float
     mixup_alpha: float
     cutmix_alpha: float
+    erasing_probability: float = 0.0
     dropout_rate: float
     drop_path_rate: float
 

@@ -184,10 +184,11 @@ class Display:
 
 
 def _stage_line(settings: StageSettings) -> str:
+    erasing = f"erasing {settings.erasing_probability:.3g}, " if settings.erasing_probability else ""
     return (
         f"{settings.image_size} px, batch {settings.batch_size}, "
         f"RandAugment {settings.randaugment_magnitude:.3g}, mixup {settings.mixup_alpha:.3g}, "
-        f"cutmix {settings.cutmix_alpha:.3g}, dropout {settings.dropout_rate:.3g}, "
+        f"cutmix {settings.cutmix_alpha:.3g}, {erasing}dropout {settings.dropout_rate:.3g}, "
         f"drop-path {settings.drop_path_rate:.3g}"
     )
 

@@ -18,7 +18,7 @@ _SHADE, _GRID, _TEXT = "#f0f2f5", "#dfe3e8", "#333b44"
 _DPI = 150
 _MIN_LABEL_WIDTH = 0.07
 _MOST_SHADED_STAGES = 24
-_SHOWN_IF_USED = {"cutmix_alpha"}
+_SHOWN_IF_USED = {"cutmix_alpha", "erasing_probability"}
 
 
 def plot_learning_curve(metrics: Sequence[Mapping[str, Any]], schedule: StageSchedule, path: Path) -> None:

@@ -12,6 +12,7 @@ from statistics import median_low
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from effnet.config import Config
+from effnet.data.augment import is_augmented
 from effnet.data.copies import sides_for
 from effnet.data.loader import Batch
 from effnet.data.threads import CHUNK, thread_count
@@ -191,10 +192,10 @@ def _stage_speed(
 
 
 def _places(config: Config) -> tuple[Place, ...]:
-    """Return where augmentation can be; without RandAugment there is only mirroring to move."""
+    """Return where augmentation can be; where there is only mirroring, nothing is to be moved."""
     if config.data.resident:
         return ("device",)
-    return ("worker", "device") if config.augment.operations else ("worker",)
+    return ("worker", "device") if is_augmented(config.augment, config.progressive) else ("worker",)
 
 
 def _augmenting(experiment: Experiment, place: Place) -> Experiment:

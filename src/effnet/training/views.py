@@ -19,6 +19,8 @@ from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 from torch.nn import functional
 
+from effnet.config import AugmentConfig
+from effnet.data.augment import describe
 from effnet.data.decode import decode_image
 from effnet.data.images import LabelledImages
 from effnet.data.loader import train_batches
@@ -74,7 +76,8 @@ def stage_views(experiment: Experiment, photos: LabelledImages) -> Iterator[Stag
     schedule = StageSchedule(stages, train_images=count, reference_batch_size=count)
     numbered = replace(photos, class_names=tuple(photos.names), labels=np.arange(count), label_sets=None)
     seed = config.train.seed
-    augment = replace(config.augment, place="worker")  # What is drawn does not depend on the place.
+    # What is drawn does not depend on the place.
+    augment = replace(config.augment, place="worker", repeats=1)
     with closing(train_batches(numbered, schedule, config.data, augment, seed=seed)) as batches:
         for batch in batches:
             images, targets = mix_batch(
@@ -121,7 +124,9 @@ def draw_views(experiment: Experiment, path: Path, *, images: int = 8) -> None:
             0, column, _shrunk(decode_image(photos.read(column)), _PHOTO, sheet.cell), class_names[column]
         )
     for number, row in enumerate(rows, start=1):
-        sheet.label(number, f"stage {number} of {len(rows)}", _settings(row.settings))
+        sheet.label(
+            number, f"stage {number} of {len(rows)}", _settings(row.settings, experiment.config.augment)
+        )
         for column in range(len(photos)):
             pixels = row.images[column].repeat(scale, axis=0).repeat(scale, axis=1)
             sheet.draw(number, column, pixels, _shares(row.targets[column], class_names))
@@ -169,11 +174,11 @@ class _Sheet:
         self.figure.text(x / width, y / height, text, font, va="top", linespacing=1.3, parse_math=False)
 
 
-def _settings(settings: StageSettings) -> str:
-    """Name everything that grows from stage to stage, and CutMix where there is any."""
+def _settings(settings: StageSettings, augment: AugmentConfig) -> str:
+    """Name what is done to the images, everything that grows, and CutMix where there is any."""
     lines = [
         f"{settings.image_size} px",
-        f"RandAugment {settings.randaugment_magnitude:.3g}",
+        describe(settings, augment),
         f"mixup {settings.mixup_alpha:.2g}",
         f"dropout {settings.dropout_rate:.2g}",
         f"drop-path {settings.drop_path_rate:.2g}",

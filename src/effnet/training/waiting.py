@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from effnet.config import Config
+from effnet.data.augment import is_augmented
 from effnet.data.loader import Batch
 from effnet.data.sources import DIGITS
 from effnet.data.store import is_store
@@ -72,7 +73,8 @@ def wait_advice(config: Config, *, is_gpu: bool, processors: int) -> str:
     if 0 < config.data.workers < processors:
         ways.append(f"raise data.workers from {config.data.workers} to the {processors} processors")
     is_read = not config.data.resident
-    if is_read and is_gpu and config.augment.place == "worker" and config.augment.operations:
+    is_on_workers = config.augment.place == "worker" and is_augmented(config.augment, config.progressive)
+    if is_read and is_gpu and is_on_workers:
         ways.append("set augment.place=device")
     if is_read and can_be_prepared(config.data.source):
         ways.append("store small copies of the images with `effnet data prepare`")
