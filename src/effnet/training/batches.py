@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import replace
 
+import torch
+
 from effnet.data.loader import Batch, train_batches
 from effnet.data.resident import resident_batches
-from effnet.schedule.progressive import StageSchedule
+from effnet.schedule.progressive import StageSchedule, StageSettings
 from effnet.training.experiment import Experiment
 
 
@@ -45,4 +47,24 @@ def run_batches(
         seed=seed,
         start_step=start_step,
         share=processes.share,
+    )
+
+
+def noise_batch(experiment: Experiment, settings: StageSettings, images: int) -> Batch:
+    """Return a batch of noise: how long a step takes does not depend on what is to be seen.
+
+    Args:
+        experiment: The run.
+        settings: Of the stage that the batch shall belong to.
+        images: How many.
+    """
+    generator = torch.Generator().manual_seed(experiment.config.train.seed)
+    shape = (images, settings.image_size, settings.image_size, experiment.spec.in_channels)
+    return Batch(
+        images=torch.randint(256, shape, generator=generator, dtype=torch.uint8),
+        labels=torch.randint(experiment.spec.num_classes, (images,), generator=generator),
+        settings=settings,
+        step=0,
+        drawn=None,
+        bad=(),
     )

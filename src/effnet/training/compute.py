@@ -18,6 +18,7 @@ import torch
 from effnet.config import TrainConfig
 from effnet.data.loader import Batch
 from effnet.schedule.progressive import StageSettings
+from effnet.training.batches import noise_batch
 from effnet.training.experiment import Experiment, supports_bf16
 from effnet.training.preflight import fitting_batch, peak_memory, synchronize
 from effnet.training.step import TrainState, initial_state, set_phase, train_step
@@ -223,9 +224,9 @@ class _Turns:
         self._state = initial_state(experiment)
         set_phase(self._state, experiment, settings, is_head_only=False)
         size, self._first_seconds = fitting_batch(
-            count, lambda images: self._step(_made_batch(experiment, settings, images))
+            count, lambda images: self._step(noise_batch(experiment, settings, images))
         )
-        self._batch = _made_batch(experiment, settings, size)
+        self._batch = noise_batch(experiment, settings, size)
         self._steps = min(max(int(_SECONDS / max(self._step(self._batch), 1e-9)), 1), _MOST_STEPS)
         self._rates: list[float] = []
 
@@ -258,23 +259,9 @@ def _bearable(experiment: Experiment, settings: StageSettings) -> int:
     """Return the stage's own batch size, or on a processor what takes about a second."""
     if experiment.device.type != "cpu":
         return settings.batch_size
-    probe = _made_batch(experiment, settings, min(_PROBE_IMAGES, settings.batch_size))
+    probe = noise_batch(experiment, settings, min(_PROBE_IMAGES, settings.batch_size))
     state = initial_state(experiment)
     set_phase(state, experiment, settings, is_head_only=False)
     seconds = min(_time_step(experiment, state, probe) for _ in range(2))
     bearable = int(_CPU_STEP_SECONDS / max(seconds, 1e-9) * len(probe.labels))
     return min(settings.batch_size, max(bearable, len(probe.labels)))
-
-
-def _made_batch(experiment: Experiment, settings: StageSettings, count: int) -> Batch:
-    """Return a batch of noise: how long a step takes does not depend on what is to be seen."""
-    generator = torch.Generator().manual_seed(experiment.config.train.seed)
-    shape = (count, settings.image_size, settings.image_size, experiment.spec.in_channels)
-    return Batch(
-        images=torch.randint(256, shape, generator=generator, dtype=torch.uint8),
-        labels=torch.randint(experiment.spec.num_classes, (count,), generator=generator),
-        settings=settings,
-        step=0,
-        drawn=None,
-        bad=(),
-    )

@@ -22,6 +22,7 @@ from effnet.training.keeper import Keeper, checkpoint_path, load_newest
 from effnet.training.plots import plot_learning_curve, plot_schedule
 from effnet.training.processes import Processes
 from effnet.training.progress import Progress
+from effnet.training.rehearsal import compile_stages
 from effnet.training.step import (
     TrainState,
     initial_state,
@@ -94,6 +95,7 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
         _plot_schedule(experiment, run)
         with closing(keeper), listen_for_interruption() as interruption:
             if not progress.stopped_early:
+                _compile(experiment, run, display, state, progress)
                 _run_steps(experiment, run, display, state, progress, keeper, interruption)
     except (InterruptedRunError, DivergedRunError):
         _plot_curve(experiment, run)
@@ -174,6 +176,16 @@ def _run_steps(  # noqa: PLR0917 - the one place where everything meets, in its 
                     f"continue with: {_resume_command(run)}"
                 )
     keeper.wait()
+
+
+def _compile(
+    experiment: Experiment, run: Run, display: Display, state: TrainState, progress: Progress
+) -> None:
+    """Compile for the sizes ahead, and keep the time apart from that of the steps."""
+    for compilation in compile_stages(state, experiment, progress.step):
+        display.message(f"compiled for {compilation.image_size} px in {compilation.seconds:.1f} s")
+        if experiment.processes.is_first:
+            run.journal.write({"step": progress.step, "compiled": asdict(compilation)})
 
 
 def _resume_command(run: Run) -> str:

@@ -21,6 +21,7 @@ from effnet.nn import EfficientNet
 from effnet.schedule.points import rate_of_step
 from effnet.schedule.progressive import StageSchedule, StageSettings
 from effnet.training.clipping import clip_gradients
+from effnet.training.compiling import compile_network
 from effnet.training.ema import Ema
 from effnet.training.experiment import Experiment
 from effnet.training.loss import class_targets, classification_loss
@@ -57,6 +58,7 @@ def initial_state(experiment: Experiment) -> TrainState:
     join_norms(model, config.distributed, processes)
     if processes.count > 1 and config.distributed.strategy == "fsdp":
         shard(model, processes, experiment.device)
+    compile_network(model, config, experiment.schedule.stages)
     return TrainState(
         model=model,
         runner=model,
@@ -138,6 +140,17 @@ def train_step(state: TrainState, batch: Batch, experiment: Experiment) -> Tenso
     if state.ema is not None:
         state.ema.update(batch.step)
     return loss
+
+
+def rehearse_step(state: TrainState, batch: Batch, experiment: Experiment) -> None:
+    """Run forward and backward pass and leave everything as it was; arguments as for `train_step`."""
+    buffers = [(buffer, buffer.clone()) for buffer in state.model.buffers()]
+    images, targets = _mixed(batch, experiment, step_seed(experiment.config.train.seed, batch.step))
+    _accumulate(state, images, targets, batch.settings.batch_size, experiment)
+    state.optimizer.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        for buffer, before in buffers:
+            buffer.copy_(before)
 
 
 def _mixed(batch: Batch, experiment: Experiment, seed: int) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from effnet.evaluation.evaluator import evaluate_model
 from effnet.evaluation.metrics import Scores
 from effnet.evaluation.multilabel import AnyScores
 from effnet.schedule.points import milestones
+from effnet.training.compiling import uncompiled
 from effnet.training.display import Display
 from effnet.training.experiment import Experiment
 from effnet.training.journal import Run
@@ -75,17 +76,18 @@ def evaluate_run(
 
 
 def _scores(experiment: Experiment, state: TrainState, bad: list[BadImage]) -> AnyScores:
-    return evaluate_model(
-        state.model,
-        experiment.data.val,
-        experiment.preprocessing,
-        device=experiment.device,
-        batch_size=experiment.config.evaluate.batch_size,
-        workers=experiment.config.data.workers,
-        uses_bf16=experiment.uses_bf16,
-        report_bad=lambda name, reason: bad.append(BadImage(name, reason)),
-        output=experiment.config.train.loss,
-    )
+    with uncompiled():
+        return evaluate_model(
+            state.model,
+            experiment.data.val,
+            experiment.preprocessing,
+            device=experiment.device,
+            batch_size=experiment.config.evaluate.batch_size,
+            workers=experiment.config.data.workers,
+            uses_bf16=experiment.uses_bf16,
+            report_bad=lambda name, reason: bad.append(BadImage(name, reason)),
+            output=experiment.config.train.loss,
+        )
 
 
 def _is_hopeless(experiment: Experiment, progress: Progress) -> bool:
