@@ -122,7 +122,7 @@ def _choose(where: str, what: str, said: list[str], candidates: list[str], usual
             return choice[0]
     article = "an" if what == "image" else "a"
     listed = ", ".join(candidates) or "none of a fitting type"
-    choice = f"; choose one with data.{what}_column" if len(candidates) > 1 else ""
+    advice = f"; choose one with data.{what}_column" if len(candidates) > 1 else ""
     raise UserError(
-        f"'{where}' needs one column '{usual[0]}' with {article} {what} in each row; it has: {listed}{choice}"
+        f"'{where}' needs one column '{usual[0]}' with {article} {what} in each row; it has: {listed}{advice}"
     )
