@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import cos, pi
 from typing import Any
 
@@ -33,6 +33,7 @@ class Golden:
     cutmix: Stages = 0.0
     dropout: Stages = 0.2
     drop_path: Stages = 0.2
+    erasing: Stages = 0.0
 
 
 # 350 epochs of 1,256,144 images, 4096 a step: 306.67578125 steps an epoch. 0.256 after 5 epochs; 0.97 of it
@@ -55,6 +56,49 @@ IMAGENET_21K = {
     93_166: 0.064,
     186_331: 0.064 * (1 + cos(pi * 186_331 / 186_332)),
 }
+
+# 350 epochs of 1,281,167 images, 4096 a step: 312.784912109375 steps an epoch, 750.68 to each factor of 0.97.
+IMAGENET_V1 = {
+    0: 0.0,
+    1563: 0.256 * 1563 / 1563.924560546875,
+    1564: 0.256 * 0.97**2,
+    54_737: 0.256 * 0.97**72,
+    109_473: 0.256 * 0.97**145,
+}
+
+# 600 epochs of 1,281,167 images, 1024 a step: 1251.1396484375 steps an epoch. 0.5 after 5 epochs, a cosine
+# over the 744,427.3 steps behind them.
+WARM, REST = 6255.6982421875, 750_683 - 6255.6982421875
+TORCHVISION = {
+    0: 0.0,
+    6255: 0.5 * 6255 / WARM,
+    6256: 0.25 * (1 + cos(pi * (6256 - WARM) / REST)),
+    375_341: 0.25 * (1 + cos(pi * (375_341 - WARM) / REST)),
+    750_682: 0.25 * (1 + cos(pi * (750_682 - WARM) / REST)),
+}
+
+# 15 epochs of 1,256,144 images, 512 a step: 2453.40625 steps an epoch. 0.001 after 1 epoch.
+FINETUNE = {0: 0.0, 2453: 0.001 * 2453 / 2453.40625, 2454: 0.001, 18_400: 0.001, 36_800: 0.001}
+FINETUNE_PAPER = {
+    0: 0.0,
+    2453: 0.001 * 2453 / 2453.40625,
+    2454: 0.0005 * (1 + cos(pi * 2454 / 36_801)),
+    18_400: 0.0005 * (1 + cos(pi * 18_400 / 36_801)),
+    36_800: 0.0005 * (1 + cos(pi * 36_800 / 36_801)),
+}
+
+
+def transfer(steps_an_epoch: float, warm: int) -> Golden:
+    """Return 10,000 steps with a cosine; ``warm`` is the first step behind the first epoch."""
+    rates = {
+        0: 0.0,
+        warm - 1: 0.001 * (warm - 1) / steps_an_epoch,
+        warm: 0.0005 * (1 + cos(pi * warm / 10_000)),
+        5000: 0.0005,
+        9999: 0.0005 * (1 + cos(pi * 0.9999)),
+    }
+    return Golden(10_000, (384,), rates, dropout=1e-6)
+
 
 V2_B01 = (144, 160, 176, 192)
 V2_S = Golden(107_336, (171, 214, 257, 300), IMAGENET, (5, 20 / 3, 25 / 3, 10))
@@ -86,6 +130,21 @@ V2_L_PAPER = Golden(
 )
 V2_21K = Golden(186_332, (224,), IMAGENET_21K, dropout=1e-6, drop_path=0.0)
 
+V2_S_PAPER = Golden(
+    107_336, (128, 185, 242, 300), IMAGENET, (5, 25 / 3, 35 / 3, 15), dropout=(0.1, 0.5 / 3, 0.7 / 3, 0.3)
+)
+V1 = {
+    "b0": Golden(109_474, (224,), IMAGENET_V1),
+    "b1": Golden(109_474, (240,), IMAGENET_V1),
+    "b2": Golden(109_474, (260,), IMAGENET_V1, dropout=0.3),
+    "b3": Golden(109_474, (300,), IMAGENET_V1, dropout=0.3),
+    "b4": Golden(109_474, (380,), IMAGENET_V1, dropout=0.4),
+    "b5": Golden(109_474, (456,), IMAGENET_V1, dropout=0.4),
+    "b6": Golden(109_474, (528,), IMAGENET_V1, dropout=0.5),
+    "b7": Golden(109_474, (600,), IMAGENET_V1, dropout=0.5),
+}
+FT_SIZES = {"s": 384, "m": 480, "l": 480, "xl": 512}
+
 GOLDEN: dict[str, Golden] = {
     "v2-b0.release": Golden(107_336, V2_B01, IMAGENET),
     "v2-b1.release": Golden(107_336, V2_B01, IMAGENET),
@@ -98,9 +157,7 @@ GOLDEN: dict[str, Golden] = {
     "v2-s.small-gpu": V2_S,
     "v2-m.small-gpu": V2_M,
     "v2-l.small-gpu": V2_L,
-    "v2-s.paper": Golden(
-        107_336, (128, 185, 242, 300), IMAGENET, (5, 25 / 3, 35 / 3, 15), dropout=(0.1, 0.5 / 3, 0.7 / 3, 0.3)
-    ),
+    "v2-s.paper": V2_S_PAPER,
     "v2-m.paper": Golden(
         107_336,
         (128, 212, 296, 380),
@@ -112,6 +169,34 @@ GOLDEN: dict[str, Golden] = {
     "v2-l.paper": V2_L_PAPER,
     "v2-xl.paper": V2_L_PAPER,
     **{f"v2-{size}.{kind}": V2_21K for size in ("s", "m", "l", "xl") for kind in ("21k", "21k-sigmoid")},
+    "v2-b0.paper": Golden(107_336, (192,), IMAGENET_ENDS),
+    "v2-b1.paper": Golden(107_336, (192,), IMAGENET_ENDS),
+    "v2-b2.paper": Golden(107_336, (208,), IMAGENET_ENDS, dropout=0.3),
+    "v2-b3.paper": Golden(107_336, (240,), IMAGENET_ENDS, dropout=0.3),
+    **{f"v1-{size}.release": golden for size, golden in V1.items()},
+    "v1-b5.randaugment": replace(V1["b5"], randaugment=17),
+    "v1-b7.randaugment": replace(V1["b7"], randaugment=28),
+    "v2-s.torchvision": Golden(750_683, (300,), TORCHVISION, mixup=0.2, cutmix=1.0, erasing=0.1),
+    "v2-m.torchvision": Golden(750_683, (384,), TORCHVISION, mixup=0.2, cutmix=1.0, erasing=0.1, dropout=0.3),
+    **{f"v2-{n}.21k-ft1k": Golden(36_801, (px,), FINETUNE, dropout=1e-6) for n, px in FT_SIZES.items()},
+    **{
+        f"v2-{n}.21k-ft1k-paper": Golden(36_801, (px,), FINETUNE_PAPER, dropout=1e-6)
+        for n, px in FT_SIZES.items()
+    },
+    # 512 images a step.
+    "transfer-cifar10": transfer(97.65625, 98),
+    "transfer-cifar100": transfer(97.65625, 98),
+    "transfer-flowers102": transfer(3.984375, 4),
+    "transfer-cars": transfer(15.90625, 16),
+    "transfer-aircraft": transfer(13.021484375, 14),
+    "transfer-pets": transfer(7.1875, 8),
+    "transfer-food101": transfer(147.94921875, 148),
+    "transfer-birdsnap": transfer(92.55078125, 93),
+    #     "resnet50-224.table12": replace(V2_S_PAPER, sizes=(128, 160, 192, 224)),
+    #     "resnet50.table12": replace(V2_S_PAPER, sizes=(128, 212, 296, 380)),
+    #     "resnet152.table12": replace(V2_S_PAPER, sizes=(128, 212, 296, 380)),
+    "v1-b4.table12": replace(V2_S_PAPER, sizes=(128, 212, 296, 380)),
+    "v1-b5.table12": replace(V2_S_PAPER, sizes=(128, 237, 346, 456)),
     # 40 epochs of 50,000 images, 128 a step: 390.625 steps an epoch. 4e-3 after 2 epochs, a cosine.
     "cifar10": Golden(
         15_625,
@@ -182,6 +267,7 @@ NAMES = {
     "cutmix_alpha": "cutmix",
     "dropout_rate": "dropout",
     "drop_path_rate": "drop_path",
+    "erasing_probability": "erasing",
 }
 
 

@@ -31,11 +31,19 @@ SECTIONS = [section for section in fields(Config) if section.default is not None
 
 def test_the_shipped_recipes_are_all_there():
     releases = [f"v2-{size}.release" for size in ("b0", "b1", "b2", "b3", "s", "m", "l", "xl")]
-    papers = [f"v2-{size}.paper" for size in ("s", "m", "l", "xl")]
-    large = [f"v2-{size}.{kind}" for size in ("s", "m", "l", "xl") for kind in ("21k", "21k-sigmoid")]
+    papers = [name.replace("release", "paper") for name in releases]
+    v1 = [f"v1-b{number}.release" for number in range(8)] + ["v1-b5.randaugment", "v1-b7.randaugment"]
+    kinds = ("21k", "21k-sigmoid", "21k-ft1k", "21k-ft1k-paper")
+    large = [f"v2-{size}.{kind}" for size in ("s", "m", "l", "xl") for kind in kinds]
+    sets = ("cifar10", "cifar100", "flowers102", "cars", "aircraft", "pets", "food101", "birdsnap")
+    transfers = [f"transfer-{name}" for name in sets]
+    rivals = ["v2-s.torchvision", "v2-m.torchvision"]
     small = [f"v2-{size}.small-gpu" for size in ("s", "m", "l")]
+    table12 = ["v1-b4.table12", "v1-b5.table12"]
     own = ["cifar10", "demo", "finetune", "scratch"]
-    assert recipe_names() == sorted([*releases, *papers, *large, *small, *own])
+    assert recipe_names() == sorted(
+        [*releases, *papers, *v1, *large, *transfers, *rivals, *small, *table12, *own]
+    )
 
 
 def test_every_recipe_is_listed_once_under_a_heading():
@@ -78,6 +86,42 @@ def test_published_recipes_fit_their_network(name):
         assert config.progressive.image_size == (128, spec.train_size)
         assert config.progressive.dropout_rate == (spec.dropout_rate, spec.dropout_rate)
         assert config.model == ModelConfig(network=spec.name)
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("v1-")])
+def test_recipes_of_v1_fit_their_network(name):
+    config = load_recipe(name)
+    spec = network(config.model.network)
+    preprocessing = released_preprocessing(spec)
+    assert name.startswith(f"{spec.name}.")
+    assert config.evaluate.image_size == config.progressive.image_size[1] == spec.image_size
+    assert config.evaluate.crop_mode == preprocessing.crop_mode
+    assert config.data.interpolation == preprocessing.interpolation
+    if not name.endswith(".table12"):
+        assert config.progressive.dropout_rate == (spec.dropout_rate, spec.dropout_rate)
+        assert (config.data.train_images, config.optimizer.weight_decay_exclude) == (1_281_167, "norm")
+
+
+@pytest.mark.parametrize(
+    ("name", "train_images", "classes"),
+    [
+        # 2104.00298 table 9 and 1905.11946 table 6.
+        ("transfer-cifar10", 50_000, 10),
+        ("transfer-cifar100", 50_000, 100),
+        ("transfer-flowers102", 2_040, 102),
+        ("transfer-cars", 8_144, 196),
+        ("transfer-aircraft", 6_667, 100),
+        ("transfer-pets", 3_680, 37),
+        ("transfer-food101", 75_750, 101),
+        ("transfer-birdsnap", 47_386, 500),
+        # The release's ImageNet-21k without what it holds out.
+        ("v2-s.21k", 12_720_275, 21_843),
+        ("v2-s.21k-ft1k", 1_256_144, 1000),
+    ],
+)
+def test_recipes_of_public_data_know_its_published_size(name, train_images, classes):
+    data = load_recipe(name).data
+    assert (data.train_images, data.classes) == (train_images, classes)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
