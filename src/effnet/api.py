@@ -27,6 +27,7 @@ from effnet.training.loop import RunResult
 from effnet.training.loop import train as run_training
 from effnet.training.same_run import check_same_config
 from effnet.training.split import check_split, write_split
+from effnet.training.tracking import check_tracking
 from effnet.training.tune_run import RunTuning, tune_network, tune_run
 from effnet.training.waiting import wait_advice
 from effnet.weights import LoadedWeights, is_timm_folder, load_weights
@@ -104,6 +105,7 @@ def start_run(config: Config, out: Path | None = None, *, quiet: bool = False) -
     experiment = prepare_experiment(config)
     path = out or default_run_path(experiment.spec.name)
     _check_out(path, Path(experiment.config.data.source))
+    check_tracking(experiment.config.tracking)
     run = create_run(path, config_to_toml(experiment.config))
     write_split(run.split_path, experiment.data)
     return _train(experiment, run, quiet=quiet, resume=False)

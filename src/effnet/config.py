@@ -355,6 +355,19 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
+class TrackingConfig:
+    """Where else the metrics of a run go, besides its ``metrics.jsonl``."""
+
+    tensorboard: bool = True
+    """Write the run's folder ``tensorboard``. To show it, the package ``tensorboard`` is needed as well."""
+    wandb: str = ""
+    """Project at Weights & Biases; empty: none. Needs the extra ``wandb``, and its environment variables say
+    who and where, as ``WANDB_MODE=offline``."""
+    mlflow: str = ""
+    """Experiment at MLflow; empty: none. Needs the extra ``mlflow``; ``MLFLOW_TRACKING_URI`` says where."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
 class Config:
     """A complete run."""
 
@@ -369,6 +382,7 @@ class Config:
     ema: EmaConfig = EmaConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    tracking: TrackingConfig = TrackingConfig()
     preprocessing: Preprocessing | None = None
     """How images are normalised and evaluated, but for what `EvaluateConfig` says. Left out: as the weights
     say, or as the network was released."""

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -26,6 +26,17 @@ from effnet.errors import UserError, did_you_mean
 from effnet.files import whole_file
 
 CONFIG_FILE = "config.toml"
+
+
+@runtime_checkable
+class Follower(Protocol):
+    """Who is told what is written; see `effnet.training.tracking`."""
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Be told a record."""
+
+    def rewind(self, step: int) -> None:
+        """Be told that all records of later steps are dropped."""
 
 
 class Journal:
@@ -39,6 +50,8 @@ class Journal:
         self._path = path
         self._lock = threading.Lock()
         self._is_whole = False
+        self.tracking: Follower | None = None
+        """Who is told each record once it is written."""
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a record.
@@ -56,6 +69,8 @@ class Journal:
                 self._is_whole = True
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(line)
+        if self.tracking:
+            self.tracking.write(record)
 
     def read(self) -> list[dict[str, Any]]:
         """Return all whole records; none where there is no file yet.
@@ -74,6 +89,8 @@ class Journal:
         kept = [record for record in self.read() if record.get("step", 0) <= step]
         with whole_file(self._path) as temporary:
             temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
+        if self.tracking:
+            self.tracking.rewind(step)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

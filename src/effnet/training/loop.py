@@ -31,6 +31,7 @@ from effnet.training.step import (
     set_phase,
     train_step,
 )
+from effnet.training.tracking import open_tracking
 from effnet.training.validation import evaluate_run, is_evaluation_step
 from effnet.training.waiting import WaitClock
 from effnet.training.window import DivergedRunError, Window
@@ -93,8 +94,11 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
     keeper = Keeper(run.checkpoints, experiment.config.checkpoint, stage_ends, is_writer=processes.is_first)
     try:
         _plot_schedule(experiment, run)
-        with closing(keeper), listen_for_interruption() as interruption:
-            if not progress.stopped_early:
+        if not (progress.stopped_early or progress.step == experiment.schedule.total_steps):
+            tracking = open_tracking(
+                experiment.config, run, progress.step, display.message, is_writer=processes.is_first
+            )
+            with closing(keeper), tracking, listen_for_interruption() as interruption:
                 _compile(experiment, run, display, state, progress)
                 _run_steps(experiment, run, display, state, progress, keeper, interruption)
     except (InterruptedRunError, DivergedRunError):
