@@ -17,6 +17,7 @@ import torch
 
 from effnet.config import TrainConfig
 from effnet.data.loader import Batch
+from effnet.schedule.condense import condensed
 from effnet.schedule.progressive import StageSettings
 from effnet.training.batches import noise_batch
 from effnet.training.experiment import Experiment, supports_bf16
@@ -196,7 +197,7 @@ def _take_turns(
 ) -> Iterator[Candidate]:
     stages: dict[Compute, list[StageCompute]] = {compute: [] for compute in candidates}
     failures: dict[Compute, str] = {}
-    for settings in experiment.schedule.stages:
+    for settings in condensed(experiment.schedule).stages:
         report(f"steps at {settings.image_size} px in {len(candidates) - len(failures)} ways")
         count = _bearable(experiment, settings)
         runs: dict[Compute, _Turns] = {}

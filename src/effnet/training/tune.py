@@ -16,6 +16,7 @@ from effnet.data.augment import is_augmented
 from effnet.data.copies import sides_for
 from effnet.data.loader import Batch
 from effnet.data.threads import CHUNK, thread_count
+from effnet.schedule.condense import condensed
 from effnet.schedule.progressive import StageSchedule, StageSettings
 from effnet.training.batches import run_batches
 from effnet.training.experiment import Experiment, sizes_needed
@@ -136,13 +137,13 @@ def tune(experiment: Experiment, report: Callable[[str], None]) -> Tuning:
     """Measure training steps, the loader and both together, for every stage and place of augmentation.
 
     A stage takes about three seconds for each place, and half a second more for each number of threads;
-    longer where single steps or batches do.
+    longer where single steps or batches do. Of many sizes, eight are measured.
 
     Args:
         experiment: The run; its weights and files are not touched.
         report: Told what is measured next.
     """
-    state, stages = initial_state(experiment), experiment.schedule.stages
+    state, stages = initial_state(experiment), condensed(experiment.schedule).stages
     runs = {place: _augmenting(experiment, place) for place in _places(experiment.config)}
     # Places take turns, so that what else the machine does meets all of them.
     steps: dict[Place, list[_StepSpeed]] = {place: [] for place in runs}
@@ -254,7 +255,7 @@ def _steps_in(step_seconds: float) -> int:
 
 def _measure_loader(experiment: Experiment) -> _LoaderSpeed:
     """Time the loader with more and more threads, until more of them do not help."""
-    stages = experiment.schedule.stages
+    stages = condensed(experiment.schedule).stages
     speeds: list[dict[int, float]] = [{} for _ in stages]
     seconds: dict[int, float] = {}
     for workers in _thread_counts():

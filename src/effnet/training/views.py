@@ -29,6 +29,7 @@ from effnet.data.order import sample_order
 from effnet.data.pillow import BadImageError
 from effnet.errors import UserError
 from effnet.files import whole_file
+from effnet.schedule.condense import condensed
 from effnet.schedule.progressive import StageSchedule, StageSettings
 from effnet.training.experiment import Experiment
 from effnet.training.step import step_seed
@@ -56,7 +57,7 @@ class StageViews:
 
 
 def stage_views(experiment: Experiment, photos: LabelledImages) -> Iterator[StageViews]:
-    """Yield the same photos as every stage of a run trains on them.
+    """Yield the same photos as every stage of a run trains on them; of many sizes, as eight of them do.
 
     The run's own loader and mixing make them: a run of one step a stage on these photos alone, with the
     settings of the stages and the run's seed. A batch is all photos, so that each is in it once.
@@ -71,7 +72,7 @@ def stage_views(experiment: Experiment, photos: LabelledImages) -> Iterator[Stag
     config, count = experiment.config, len(photos)
     stages = tuple(
         replace(stage, start_step=step, end_step=step + 1, batch_size=count)
-        for step, stage in enumerate(experiment.schedule.stages)
+        for step, stage in enumerate(condensed(experiment.schedule).stages)
     )
     schedule = StageSchedule(stages, train_images=count, reference_batch_size=count)
     numbered = replace(photos, class_names=tuple(photos.names), labels=np.arange(count), label_sets=None)
