@@ -12,7 +12,8 @@ from effnet.config import Config
 from effnet.data.copies import CopySettings, sides_for
 from effnet.data.images import LabelledImages
 from effnet.data.prepare import PreparedStore, prepare_store
-from effnet.data.sources import open_data, open_labelled
+from effnet.data.selection import ALL, Selection
+from effnet.data.sources import open_configured, open_labelled
 from effnet.data.threads import thread_count
 from effnet.errors import UserError
 from effnet.evaluation.evaluator import evaluate_model
@@ -204,6 +205,7 @@ def prepare(
     workers: int = 0,
     max_bad_fraction: float = 0.05,
     report: Callable[[int, int], None] | None = None,
+    selection: Selection = ALL,
 ) -> PreparedStore:
     """Write copies of images in the sizes that training will read, as ``effnet data prepare`` does.
 
@@ -214,6 +216,7 @@ def prepare(
         workers: Threads; 0: one for each processor.
         max_bad_fraction: Stop when more than this share of the images cannot be read.
         report: Told how many images are read, and of how many.
+        selection: Which splits and columns to use.
 
     Raises:
         UserError: Something that was given cannot be used.
@@ -225,6 +228,7 @@ def prepare(
         workers=workers,
         max_bad_fraction=max_bad_fraction,
         report=report,
+        selection=selection,
     )
 
 
@@ -282,6 +286,7 @@ def evaluate(
     source: str | Path,
     data: str | Path | None = None,
     *,
+    split: str = "",
     image_size: int | None = None,
     batch_size: int = 64,
     model: str | None = None,
@@ -293,6 +298,7 @@ def evaluate(
         source: Run directory, file of weights, or hub name.
         data: Labelled images: their validation split where they have one, else all of them. None: the
             validation split of the run.
+        split: Names of the splits of ``data`` to measure on instead, as ``test``.
         image_size: Pixels; None: as the weights say.
         batch_size: Images at a time.
         model: The network, where a file does not say.
@@ -302,7 +308,9 @@ def evaluate(
         UserError: Something that was given cannot be used, or the classes are not those of the network.
     """
     predictor = load(source, model=model, device=device)
-    images = _run_validation(Path(source)) if data is None else open_labelled(str(data))
+    if data is None and split:
+        raise UserError("--split chooses among the splits of DATA; give DATA as well")
+    images = _run_validation(Path(source)) if data is None else open_labelled(str(data), split)
     preprocessing = predictor.preprocessing
     if image_size is not None:
         preprocessing = replace(preprocessing, image_size=image_size)
@@ -320,8 +328,7 @@ def _run_validation(path: Path) -> LabelledImages:
     if not path.is_dir():
         raise UserError(f"{path} is no run, so it has no validation images of its own; give DATA")
     run = open_run(path)
-    data = run_config(run).data
-    split = open_data(data.source, val_fraction=data.val_fraction, split_seed=data.split_seed)
+    split = open_configured(run_config(run).data)
     check_split(run.split_path, split)
     return split.val
 

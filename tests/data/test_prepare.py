@@ -569,7 +569,7 @@ def test_a_prediction_tries_images_from_the_whole_range(monkeypatch):
         return np.zeros((8, 8, 3), np.uint8)
 
     train, _ = prepare.open_splits("digits")
-    monkeypatch.setattr(prepare, "open_splits", lambda _: (replace(train, read=read_digit), None))
+    monkeypatch.setattr(prepare, "open_splits", lambda *_: (replace(train, read=read_digit), None))
     prediction = predict_store("digits", CopySettings(short_sides=(8,), encoding="raw"))
     assert prediction.level_bytes == {8: 1797 * 8 * 8 * 3}
     assert (len(tried), min(tried), max(tried)) == (128, 0, 1796)

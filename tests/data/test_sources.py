@@ -361,7 +361,9 @@ def test_row_groups_are_the_blocks_of_a_split_data_set(tmp_path, files, monkeypa
     _write_row_groups(tmp_path, files)
     held = _open(tmp_path)
     read = parquet.read_parquet
-    monkeypatch.setattr("effnet.data.sources.read_parquet", lambda files: read(files, most_bytes=0))
+    monkeypatch.setattr(
+        "effnet.data.sources.read_parquet", lambda files, selection: read(files, selection, most_bytes=0)
+    )
     data = _open(tmp_path)
     assert list(data.train.names) == list(held.train.names)
     assert sum(data.train.blocks) == len(data.train)

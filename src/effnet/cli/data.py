@@ -81,24 +81,32 @@ def prepare(
     from effnet import api
     from effnet.data.copies import CopySettings
     from effnet.data.prepare import predict_store
+    from effnet.data.selection import Selection
 
-    if short_sides == "auto":
-        sides = api.sides_to_prepare(api.configure(data, recipe=recipe, model=model, changes=changes or ()))
-    else:
-        if recipe or model or changes:
-            raise UserError("--recipe, --model and --set choose the sizes; give them or --short-sides")
-        sides = _sides(short_sides)
+    if short_sides != "auto" and (
+        recipe or model or not all(each.startswith("data.") for each in changes or ())
+    ):
+        raise UserError("--recipe, --model and --set choose the sizes; give them or --short-sides")
+    config = api.configure(data, recipe=recipe, model=model, changes=changes or ())
+    sides = api.sides_to_prepare(config) if short_sides == "auto" else _sides(short_sides)
+    selection = Selection.of(config.data)
     settings = CopySettings(
         short_sides=sides, encoding="raw" if raw else "jpeg", quality=quality, chroma=chroma
     )
     if dry_run:
-        _show_prediction(predict_store(data, settings, workers=workers), as_json=as_json)
+        _show_prediction(predict_store(data, settings, workers=workers, selection=selection), as_json=as_json)
         return
     if out is None:
         raise UserError("give the folder of the store with --out, or --dry-run to write nothing")
     with progress_bar("images", quiet=quiet) as report:
         result = api.prepare(
-            data, out, settings, workers=workers, max_bad_fraction=max_bad_fraction, report=report
+            data,
+            out,
+            settings,
+            workers=workers,
+            max_bad_fraction=max_bad_fraction,
+            report=report,
+            selection=selection,
         )
     _show_store(result, as_json=as_json)
 

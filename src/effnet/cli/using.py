@@ -27,6 +27,9 @@ def evaluate(
         str | None,
         typer.Argument(metavar="[DATA]", help="Labelled images. Default: the run's own validation split."),
     ] = None,
+    split: Annotated[
+        str, typer.Option(help="Splits of DATA to measure on, as test or validation+test.")
+    ] = "",
     size: Annotated[
         int | None, typer.Option(help="Image size in pixels instead of the weights' own.", min=1)
     ] = None,
@@ -42,7 +45,9 @@ def evaluate(
     from effnet.api import evaluate as evaluate_source
     from effnet.evaluation.metrics import Scores
 
-    scores = evaluate_source(source, data, image_size=size, batch_size=batch_size, model=model, device=device)
+    scores = evaluate_source(
+        source, data, split=split, image_size=size, batch_size=batch_size, model=model, device=device
+    )
     if as_json:
         print_json(scores.to_dict())
         return

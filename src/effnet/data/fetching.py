@@ -7,9 +7,10 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from effnet.data.store import StoreFile
 from effnet.errors import UnreachableError, UserError
@@ -29,11 +30,14 @@ _EXTRA_SCHEMES = {"http", "https", "s3", "s3a"}
 _PASSING_STATUS = {408, 425, 429}
 
 
+T = TypeVar("T")
+
+
 class RemoteFolder:
     """The files at an address; threads may share it. When one cannot be had, all is given up.
 
     Args:
-        address: ``https://host/store``, ``s3://bucket/store`` or another one that fsspec knows.
+        address: ``https://host/store``, ``s3://bucket/store`` or another one that fsspec knows, or a path.
         delays: Seconds between attempts, at most.
 
     Raises:
@@ -54,7 +58,7 @@ class RemoteFolder:
         """
         delays = self._delays[: len(OPENING_DELAYS)]
         try:
-            return self._attempt(partial(self._files.cat_file, f"{self._root}/{name}"), name, delays)
+            return self.attempt(partial(self._files.cat_file, f"{self._root}/{name}"), name, delays)
         except UnreachableError as error:
             raise UserError(
                 f"{error}; give the address of a folder that `effnet data prepare` wrote"
@@ -73,36 +77,19 @@ class RemoteFolder:
                     return
             raise self.give_up(f"{file.file} is not the file of which store.json has the checksum")
 
-    def give_up(self, reason: str) -> UnreachableError:
-        """Return the error that everybody gets from now on."""
-        self._failure = self._failure or UnreachableError(f"'{self.address}' cannot be read: {reason}")
-        self._has_failed.set()
-        return self._failure
+    def attempt(self, get: Callable[[], T], name: str, delays: Sequence[float] | None = None) -> T:
+        """Return what a function gets from here, which is called again while that may help.
 
-    def _download(self, file: StoreFile, path: Path) -> str:
-        digest = hashlib.sha256()
-        with path.open("wb") as output:
-            output.truncate(
-                file.bytes
-            )  # Whoever makes room for another file sees how large this one will be.
-            while (start := output.tell()) < file.bytes:
-                piece = self._attempt(partial(self._piece, file, start), file.file, self._delays)
-                digest.update(piece)
-                output.write(piece)
-        return digest.hexdigest()
+        Args:
+            get: May raise anything.
+            name: What it gets, for the message.
+            delays: Seconds between attempts, at most; None: those of the folder.
 
-    def _piece(self, file: StoreFile, start: int) -> bytes:
-        end = min(start + PIECE_BYTES, file.bytes)
-        piece: bytes = self._files.cat_file(f"{self._root}/{file.file}", start=start, end=end)
-        if len(piece) == file.bytes:  # Servers that know no ranges send everything.
-            return piece[start:]
-        if len(piece) != end - start:
-            raise EOFError(f"{len(piece)} bytes came instead of {end - start}")
-        return piece
-
-    def _attempt(self, get: Callable[[], bytes], name: str, delays: Sequence[float]) -> bytes:
+        Raises:
+            UnreachableError: It cannot be had, or something else could not.
+        """
         started = time.monotonic()
-        for attempt, delay in enumerate((*delays, None), start=1):
+        for attempt, delay in enumerate((*(self._delays if delays is None else delays), None), start=1):
             if self._failure is not None:
                 raise self._failure
             try:
@@ -116,6 +103,40 @@ class RemoteFolder:
             # Many machines that lost the same server must not come back at the same moment.
             self._has_failed.wait(delay * random.uniform(0.5, 1.0))
         raise AssertionError("the last attempt returns or raises")
+
+    def open(self, name: str) -> AbstractContextManager[Any]:
+        """Open a file to read parts of it; reading may raise anything."""
+        opened: AbstractContextManager[Any] = self._files.open(
+            f"{self._root}/{name}", "rb", cache_type="none"
+        )
+        return opened
+
+    def give_up(self, reason: str) -> UnreachableError:
+        """Return the error that everybody gets from now on."""
+        self._failure = self._failure or UnreachableError(f"'{self.address}' cannot be read: {reason}")
+        self._has_failed.set()
+        return self._failure
+
+    def _download(self, file: StoreFile, path: Path) -> str:
+        digest = hashlib.sha256()
+        with path.open("wb") as output:
+            output.truncate(
+                file.bytes
+            )  # Whoever makes room for another file sees how large this one will be.
+            while (start := output.tell()) < file.bytes:
+                piece = self.attempt(partial(self._piece, file, start), file.file, self._delays)
+                digest.update(piece)
+                output.write(piece)
+        return digest.hexdigest()
+
+    def _piece(self, file: StoreFile, start: int) -> bytes:
+        end = min(start + PIECE_BYTES, file.bytes)
+        piece: bytes = self._files.cat_file(f"{self._root}/{file.file}", start=start, end=end)
+        if len(piece) == file.bytes:  # Servers that know no ranges send everything.
+            return piece[start:]
+        if len(piece) != end - start:
+            raise EOFError(f"{len(piece)} bytes came instead of {end - start}")
+        return piece
 
 
 def _file_system(address: str) -> tuple[Any, str]:

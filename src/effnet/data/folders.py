@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,22 +55,22 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def open_class_folders(
-    path: Path, source: Path, class_names: tuple[str, ...] | None = None
+    paths: Sequence[Path], source: Path, class_names: tuple[str, ...] = ()
 ) -> LabelledImages:
-    """List the images of a folder of class folders; images may lie deeper.
+    """List the images of folders of class folders; images may lie deeper.
 
     Args:
-        path: Of the class folders.
+        paths: Of the class folders.
         source: Folder from which the images have their names.
-        class_names: Of the training split; None: the folders are the classes.
+        class_names: Of the training split; none: the folders are the classes.
 
     Raises:
         UserError: A folder has no image, or is none of the classes.
     """
-    folders = visible_folders(path)
+    folders = [folder for path in paths for folder in visible_folders(path)]
     if not folders:
-        raise UserError(f"'{path}' has no class folders; put the images of each class into one")
-    names = class_names or tuple(folder.name for folder in folders)
+        raise UserError(f"'{paths[0]}' has no class folders; put the images of each class into one")
+    names = class_names or tuple(sorted({folder.name for folder in folders}))
     index_of = {name: index for index, name in enumerate(names)}
     files: list[pa.Array] = []
     labels: list[int] = []

@@ -1,10 +1,15 @@
-"""Data sets of the Hugging Face hub, through its own library: downloaded once, then mapped from its cache."""
+"""Data sets of the Hugging Face hub, through its own library.
+
+They are downloaded once and then mapped from its cache, or streamed, see `effnet.data.streaming`.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import chain, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,11 +21,13 @@ from effnet.data.columns import (
     image_column,
     label_column,
 )
+from effnet.data.fetching import RemoteFolder
 from effnet.data.images import LabelledImages
 from effnet.data.names import RowNames
 from effnet.data.reading import read_file
 from effnet.data.rows import Rows, number_classes
-from effnet.data.splits import VAL_NAMES
+from effnet.data.selection import ALL, Selection
+from effnet.data.streaming import read_streamed
 from effnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +39,7 @@ HUB = "hf:"
 _NAME = re.compile(r"(?P<name>[^@:]+)(?:@(?P<revision>[^@:]+))?(?::(?P<config>[^@:]+))?")
 
 
-def open_hub_data(source: str) -> tuple[LabelledImages, LabelledImages | None]:
+def open_hub_data(source: str, selection: Selection = ALL) -> tuple[LabelledImages, LabelledImages | None]:
     """Open the training images and, where there are any, those to validate on.
 
     Columns are chosen as in parquet files, see `effnet.data.columns`. Images stay encoded.
@@ -40,15 +47,22 @@ def open_hub_data(source: str) -> tuple[LabelledImages, LabelledImages | None]:
     Args:
         source: ``hf:NAME``, ``hf:NAME@REVISION``, ``hf:NAME:CONFIG`` or ``hf:NAME@REVISION:CONFIG``, where
             the name is one of the hub, as ``uoft-cs/cifar10``, or a folder.
+        selection: Which splits and columns to use, and whether to download them.
 
     Raises:
-        UserError: There is no such data set, it cannot be reached, or it has no images and classes.
+        UserError: There is no such data set, it cannot be reached, or it has no images and classes, or not
+            the splits or columns that are chosen.
     """
-    splits = _load(source)
-    if "train" not in splits:
-        raise UserError(f"'{source}' has no split 'train' to train on; it has: {', '.join(splits)}")
-    val = next((name for name in VAL_NAMES if name in splits), None)
-    return number_classes(source, _rows(source, splits, "train"), _rows(source, splits, val) if val else None)
+    if selection.streaming:
+        return _open_streamed(source, selection)
+    splits: DatasetDict = _called("load_dataset", source)
+    train, val = selection.splits(source, splits)
+    return number_classes(
+        source,
+        _rows(source, splits, train, selection),
+        _rows(source, splits, val, selection) if val else None,
+        selection.names_of_classes(),
+    )
 
 
 def absolute_hub_name(source: str) -> str:
@@ -69,27 +83,60 @@ def _parse(source: str) -> tuple[str, str | None, str | None]:
     return match["name"], match["revision"], match["config"]
 
 
-def _load(source: str) -> DatasetDict:
+def _called(function: Literal["load_dataset", "load_dataset_builder"], source: str) -> Any:  # noqa: ANN401
+    """Return what a function of the library returns for a name."""
     name, revision, config = _parse(source)
     try:
-        from datasets import load_dataset  # noqa: PLC0415 - of the extra `hf`, and a second to import
+        import datasets  # noqa: PLC0415 - of the extra `hf`, and a second to import
     except ImportError:
         raise UserError(f"to read '{source}' a package is missing: pip install 'effnet[hf]'") from None
     path = Path(name).expanduser()
     try:
-        return load_dataset(str(path) if path.is_dir() else name, config, revision=revision)
+        return getattr(datasets, function)(str(path) if path.is_dir() else name, config, revision=revision)
     except Exception as error:  # The library raises dozens of types, from as many others.
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise UserError(f"cannot open '{source}': {reason}") from error
 
 
-def _rows(source: str, splits: DatasetDict, split: str) -> Rows:
+def _open_streamed(source: str, selection: Selection) -> tuple[LabelledImages, LabelledImages | None]:
+    """Open a data set without downloading it; its library says which files each split has."""
+    builder = _called("load_dataset_builder", source)
+    from datasets.packaged_modules.parquet.parquet import Parquet  # noqa: PLC0415 - see `_called`
+
+    if not isinstance(builder, Parquet):
+        raise UserError(
+            f"'{source}' cannot be streamed, for its files are no parquet files; leave data.streaming false"
+        )
+    splits = {str(split): list(files) for split, files in builder.config.data_files.items()}
+    train, val = selection.splits(source, splits)
+    root = _common_folder(list(chain.from_iterable(splits.values())))
+    folder = RemoteFolder(root)
+    features = builder.info.features and described_features(builder.info.features.arrow_schema)
+
+    def rows(names: Sequence[str]) -> Rows:
+        files = [file.removeprefix(f"{root}/") for name in names for file in splits[name]]
+        return read_streamed(folder, files, selection, features=features)
+
+    return number_classes(source, rows(train), rows(val) if val else None, selection.names_of_classes())
+
+
+def _common_folder(addresses: list[str]) -> str:
+    parts = zip(*(address.split("/")[:-1] for address in addresses), strict=False)
+    return "/".join(names[0] for names in takewhile(lambda names: len(set(names)) == 1, parts))
+
+
+def _rows(source: str, splits: DatasetDict, names: Sequence[str], selection: Selection) -> Rows:
     # The library's own indexing takes much longer than Arrow's: it makes Python objects of whole rows.
-    table: pa.Table = splits[split].data.table
-    schema = splits[split].features.arrow_schema
+    tables: list[pa.Table] = [splits[name].data.table for name in names]
+    schema = splits[names[0]].features.arrow_schema
     features = described_features(schema)
-    images = table.column(image_column(source, schema, features))
-    label = label_column(source, schema, features)
+    image = image_column(source, schema, features, selection.image_column)
+    label = label_column(source, schema, features, selection.label_column)
+    try:
+        table = pa.concat_tables(each.select([image, label]).replace_schema_metadata() for each in tables)
+    except (pa.ArrowException, KeyError) as error:
+        raise UserError(f"the splits {', '.join(names)} of '{source}' have other columns: {error}") from None
+    images = table.column(image)
     files = image_bytes(images)
     paths = pc.struct_field(images, "path") if pa.types.is_struct(images.type) else None
 
@@ -101,6 +148,6 @@ def _rows(source: str, splits: DatasetDict, split: str) -> Rows:
     return Rows(
         class_names=described_classes(features, label),
         labels=table.column(label),
-        names=RowNames([split], [len(table)]),
+        names=RowNames(names, [len(each) for each in tables]),
         read=read,
     )

@@ -22,6 +22,7 @@ from effnet.data.columns import (
 from effnet.data.names import RowNames
 from effnet.data.order import BLOCKS_AT_A_TIME
 from effnet.data.rows import Rows
+from effnet.data.selection import ALL, Selection
 from effnet.errors import UserError
 
 MOST_BYTES_IN_MEMORY = 2 << 30
@@ -30,7 +31,9 @@ ROW_GROUPS_KEPT = 2 * BLOCKS_AT_A_TIME
 """Those that are mixed with each other, and those that are mixed next."""
 
 
-def read_parquet(files: Sequence[Path], *, most_bytes: int = MOST_BYTES_IN_MEMORY) -> Rows:
+def read_parquet(
+    files: Sequence[Path], selection: Selection = ALL, *, most_bytes: int = MOST_BYTES_IN_MEMORY
+) -> Rows:
     """Read the image and label columns of parquet files, all of which have the same columns.
 
     The image column is the one that the hub's metadata or its name says, else the only one of binary
@@ -38,6 +41,7 @@ def read_parquet(files: Sequence[Path], *, most_bytes: int = MOST_BYTES_IN_MEMOR
 
     Args:
         files: Of one split, in order.
+        selection: Which columns to use, where the choice is the user's.
         most_bytes: Where they have no more bytes than that, all encoded images are held in memory. Else as
             many row groups are as are mixed with each other: so many times as many bytes as a row group,
             which are some 100 MB as the hub's own library writes them.
@@ -48,8 +52,8 @@ def read_parquet(files: Sequence[Path], *, most_bytes: int = MOST_BYTES_IN_MEMOR
     try:
         schema = pq.read_schema(files[0])
         features = described_features(schema)
-        image = image_column(str(files[0]), schema, features)
-        label = label_column(str(files[0]), schema, features)
+        image = image_column(str(files[0]), schema, features, selection.image_column)
+        label = label_column(str(files[0]), schema, features, selection.label_column)
         is_small = sum(file.stat().st_size for file in files) <= most_bytes
         tables = [pq.read_table(file, columns=[image, label] if is_small else [label]) for file in files]
         groups = None if is_small else _RowGroups(files, image)
@@ -60,7 +64,7 @@ def read_parquet(files: Sequence[Path], *, most_bytes: int = MOST_BYTES_IN_MEMOR
         class_names=described_classes(features, label),
         labels=table.column(label),
         names=RowNames([file.name for file in files], [len(part) for part in tables]),
-        read=groups.read if groups else partial(_read, image_bytes(table.column(image))),
+        read=groups.read if groups else partial(read_row, image_bytes(table.column(image))),
         blocks=groups.sizes if groups else (),
     )
 
@@ -85,7 +89,7 @@ class _RowGroups:
         place = bisect_right(self._starts, index) - 1
         with self._locks[place]:  # Who wants the same row group waits for it, instead of reading it too.
             images = self._load(place)
-        return _read(images, index - self._starts[place])
+        return read_row(images, index - self._starts[place])
 
     def _load_group(self, place: int) -> pa.ChunkedArray:
         number, group = self._places[place]
@@ -97,5 +101,6 @@ class _RowGroups:
             raise OSError(f"row group {group} of {file.name} cannot be read: {error}") from error
 
 
-def _read(images: pa.ChunkedArray, row: int) -> bytes:
+def read_row(images: pa.ChunkedArray, row: int) -> bytes:
+    """Return the file in a row of what `image_bytes` returns; empty where there is none."""
     return images[row].as_py() or b""

@@ -23,6 +23,7 @@ from effnet.data.copies import Copies, CopySettings
 from effnet.data.copying import Prediction, copy_images, predict
 from effnet.data.images import LabelledImages
 from effnet.data.remote import is_address
+from effnet.data.selection import ALL, Selection
 from effnet.data.shards import Shard, ShardJournal, ShardRecord, StorePlan, pack, write_shard, write_table
 from effnet.data.sources import absolute_source, open_splits
 from effnet.data.store import (
@@ -68,18 +69,21 @@ class PreparedStore:
         return asdict(self) | {"path": str(self.path), "bytes": self.bytes, "prediction": prediction}
 
 
-def predict_store(source: str, settings: CopySettings, *, workers: int = 0) -> Prediction:
+def predict_store(
+    source: str, settings: CopySettings, *, workers: int = 0, selection: Selection = ALL
+) -> Prediction:
     """Predict a store's size and the time that it takes to prepare; nothing is written.
 
     Args:
         source: As for `prepare_store`.
         settings: Copies to make.
         workers: Threads; 0: one for each processor.
+        selection: Which splits and columns to use.
 
     Raises:
         UserError: There is no such data, or none of the images that were tried can be read.
     """
-    return predict(list(_open_originals(source).values()), settings, workers)
+    return predict(list(_open_originals(source, selection).values()), settings, workers)
 
 
 def prepare_store(
@@ -90,6 +94,7 @@ def prepare_store(
     workers: int = 0,
     max_bad_fraction: float = 0.05,
     report: Callable[[int, int], None] | None = None,
+    selection: Selection = ALL,
 ) -> PreparedStore:
     """Write a prepared store, or continue one.
 
@@ -104,13 +109,14 @@ def prepare_store(
         workers: Threads; 0: one for each processor.
         max_bad_fraction: Stop when more than this share of the images cannot be read.
         report: Told how many images are read, by this call or earlier ones, and of how many.
+        selection: Which splits and columns to use.
 
     Raises:
         UserError: Something that was given cannot be used, the disk is too full, or too many images are bad.
         OSError: The disk cannot be written.
     """
     started = time.perf_counter()
-    splits = _open_originals(source)
+    splits = _open_originals(source, selection)
     _check_out(out, source)
     out.mkdir(parents=True, exist_ok=True)
     journal = ShardJournal(out, _plan(source, splits, settings))
@@ -156,12 +162,12 @@ def prepare_store(
     )
 
 
-def _open_originals(source: str) -> _Splits:
+def _open_originals(source: str, selection: Selection) -> _Splits:
     if is_address(source) or is_store(Path(source).expanduser()):
         raise UserError(
             f"'{source}' is a prepared store; give the originals, since copies of copies are worse"
         )
-    train, val = open_splits(source)
+    train, val = open_splits(source, selection)
     return {"train": train, "val": val} if val else {"train": train}
 
 

@@ -30,6 +30,8 @@ class Rows:
     """Return an image's file, empty where the row holds none; raises OSError."""
     blocks: tuple[int, ...] = ()
     """As of `LabelledImages`."""
+    expect: Callable[[Int64[np.ndarray, " M"]], None] | None = None
+    """As of `LabelledImages`."""
 
 
 def number_classes(
@@ -111,5 +113,6 @@ def _numbered(
         names=rows.names,
         read=rows.read,
         blocks=rows.blocks,
+        expect=rows.expect,
         label_sets=sets,
     )

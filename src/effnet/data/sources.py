@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from effnet.config import DataConfig
 from effnet.data.folders import open_class_folders, visible_folders
 from effnet.data.hub import HUB, absolute_hub_name, open_hub_data
 from effnet.data.images import DataSplit, LabelledImages
 from effnet.data.parquet import read_parquet
 from effnet.data.remote import is_address, open_remote_store
 from effnet.data.rows import number_classes
-from effnet.data.splits import VAL_NAMES, split_files, stratified_split
+from effnet.data.selection import ALL, COLUMNS, SPLITS, VAL_NAMES, Selection
+from effnet.data.splits import split_files, stratified_split
 from effnet.data.store import is_store, open_store
 from effnet.data.tars import expand_braces, is_tar_name, read_tars, tar_files
 from effnet.errors import UserError, did_you_mean
@@ -30,7 +32,21 @@ _FORMS = (
 _Splits = tuple[LabelledImages, LabelledImages | None]
 
 
-def open_data(source: str, *, val_fraction: float, split_seed: int) -> DataSplit:
+def open_configured(config: DataConfig) -> DataSplit:
+    """Open the data that a configuration names and split it, unless it comes split.
+
+    Raises:
+        UserError: See `open_data`.
+    """
+    return open_data(
+        config.source,
+        val_fraction=config.val_fraction,
+        split_seed=config.split_seed,
+        selection=Selection.of(config),
+    )
+
+
+def open_data(source: str, *, val_fraction: float, split_seed: int, selection: Selection = ALL) -> DataSplit:
     """Open a data set and split it, unless it comes split.
 
     Args:
@@ -50,12 +66,13 @@ def open_data(source: str, *, val_fraction: float, split_seed: int) -> DataSplit
             - ``digits``, scikit-learn's 1,797 images of 8 x 8 pixels
         val_fraction: Share of each class to hold out where there is no validation split.
         split_seed: Which images to hold out, see `effnet.data.splits.stratified_split`.
+        selection: Which splits and columns to use.
 
     Raises:
-        UserError: There is no such data, or it cannot be trained on: fewer than two classes, a class
-            without images, a validation class that the training images lack.
+        UserError: There is no such data, it lacks what is selected, or it cannot be trained on: fewer than
+            two classes, a class without images, a validation class that the training images lack.
     """
-    train, val = open_splits(source)
+    train, val = open_splits(source, selection)
     if len(train.class_names) < 2:
         raise UserError(
             f"'{source}' has only one class, '{train.class_names[0]}'; a classifier needs at least two"
@@ -70,33 +87,43 @@ def open_data(source: str, *, val_fraction: float, split_seed: int) -> DataSplit
     )
 
 
-def open_labelled(source: str) -> LabelledImages:
+def open_labelled(source: str, split: str = "") -> LabelledImages:
     """Open labelled images to evaluate on: the validation split where there is one, else all of them.
+
+    Args:
+        source: As for `open_data`.
+        split: Names of the splits to evaluate on instead, as ``test`` or ``validation+test``.
 
     Raises:
         UserError: There is no such data.
     """
+    if split:  # That nothing is trained on does not matter here.
+        return open_splits(source, Selection(train_split=split))[0]
     train, val = open_splits(source)
     return val or train
 
 
-def open_splits(source: str) -> _Splits:
+def open_splits(source: str, selection: Selection = ALL) -> _Splits:
     """Open the training images and, where the data comes split, those to validate on.
 
     Raises:
-        UserError: There is no such data.
+        UserError: There is no such data, or it lacks what is selected.
     """
+    if not source.startswith(HUB):
+        selection.refuse(source, "streaming")
     if source == DIGITS:
+        selection.refuse(source, *SPLITS, *COLUMNS, "class_names")
         return _digits(), None
     if is_address(source):
+        selection.refuse(source, *SPLITS, *COLUMNS, "class_names")
         return open_remote_store(source)
     if source.startswith(HUB):
-        return open_hub_data(source)
+        return open_hub_data(source, selection)
     path = Path(source).expanduser()
     if path.is_dir():
-        return _open_folder(source, path)
+        return _open_folder(source, path, selection)
     if path.is_file() or "{" in path.name:
-        return _open_files(source, path)
+        return _open_files(source, path, selection)
     near = _near_names(path)
     hint = did_you_mean(path.name, near) if near else ""
     raise UserError(f"'{source}' does not exist; give {_FORMS}{hint}")
@@ -111,22 +138,26 @@ def absolute_source(source: str) -> str:
     return str(Path(source).expanduser().resolve())
 
 
-def _open_folder(source: str, path: Path) -> _Splits:
+def _open_folder(source: str, path: Path, selection: Selection) -> _Splits:
     if is_store(path):
+        selection.refuse(source, *SPLITS, *COLUMNS, "class_names")
         return open_store(path)
     if files := sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet")):
-        return _open_parquet(source, *split_files(source, files))
-    train_path, val_path = _split_folders(path)
-    if visible_folders(train_path):  # A tar beside them is where they came from.
-        train = open_class_folders(train_path, path)
-        return train, open_class_folders(val_path, path, train.class_names) if val_path else None
-    if files := tar_files(train_path):
-        train_files, val_files = (files, tar_files(val_path)) if val_path else split_files(source, files)
-        return _open_tars(source, train_files, val_files)
-    raise UserError(f"'{train_path}' has no class folders; give {_FORMS}")
+        return _open_parquet(source, *split_files(source, files, selection), selection)
+    train, val = _split_folders(source, path, selection)
+    if visible_folders(train[0]):  # A tar beside them is where they came from.
+        selection.refuse(source, *COLUMNS)
+        images = open_class_folders(train, path, selection.names_of_classes())
+        return images, open_class_folders(val, path, images.class_names) if val else None
+    if tars := [file for folder in train for file in tar_files(folder)]:
+        val_tars = [file for folder in val for file in tar_files(folder)]
+        are_chosen = selection.has_splits and train != [path]
+        parts = (tars, val_tars) if val or are_chosen else split_files(source, tars, selection)
+        return _open_tars(source, *parts, selection)
+    raise UserError(f"'{train[0]}' has no class folders; give {_FORMS}")
 
 
-def _open_files(source: str, path: Path) -> _Splits:
+def _open_files(source: str, path: Path, selection: Selection) -> _Splits:
     """Open one file, or those of a pattern with braces."""
     files = [path] if path.is_file() else [Path(file) for file in expand_braces(str(path))]
     if all(is_tar_name(file.name) for file in files):
@@ -139,25 +170,32 @@ def _open_files(source: str, path: Path) -> _Splits:
         raise UserError(
             f"{len(missing)} of the {len(files)} files of '{source}' do not exist, such as '{missing[0]}'"
         )
-    train, val = split_files(source, files) if len(files) > 1 else (files, [])
-    return open_files(source, train, val)
+    is_split = len(files) > 1 or selection.has_splits
+    train, val = split_files(source, files, selection) if is_split else (files, [])
+    return open_files(source, train, val, selection)
 
 
-def _split_folders(path: Path) -> tuple[Path, Path | None]:
+def _split_folders(source: str, path: Path, selection: Selection) -> tuple[list[Path], list[Path]]:
     """Return where the training and the validation images are; without such folders, all are to train on."""
+    if selection.has_splits and not tar_files(path):
+        train, val = selection.splits(source, [folder.name for folder in visible_folders(path)])
+        return [path / name for name in train], [path / name for name in val]
     if not (path / "train").is_dir():
-        return path, None
+        return [path], []
     if not visible_folders(path / "train") and not tar_files(path / "train"):
-        return path, None  # It is a class that is called so.
-    return path / "train", next((path / name for name in VAL_NAMES if (path / name).is_dir()), None)
+        return [path], []  # It is a class that is called so.
+    return [path / "train"], [path / name for name in VAL_NAMES if (path / name).is_dir()][:1]
 
 
-def _open_parquet(source: str, train: Sequence[Path], val: Sequence[Path]) -> _Splits:
-    return number_classes(source, read_parquet(train), read_parquet(val) if val else None)
+def _open_parquet(source: str, train: Sequence[Path], val: Sequence[Path], selection: Selection) -> _Splits:
+    rows = (read_parquet(train, selection), read_parquet(val, selection) if val else None)
+    return number_classes(source, *rows, selection.names_of_classes())
 
 
-def _open_tars(source: str, train: Sequence[Path], val: Sequence[Path]) -> _Splits:
-    return number_classes(source, read_tars(train), read_tars(val) if val else None)
+def _open_tars(source: str, train: Sequence[Path], val: Sequence[Path], selection: Selection) -> _Splits:
+    selection.refuse(source, "image_column")
+    rows = (read_tars(train, selection), read_tars(val, selection) if val else None)
+    return number_classes(source, *rows, selection.names_of_classes())
 
 
 def _near_names(path: Path) -> list[str]:

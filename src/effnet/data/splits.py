@@ -11,31 +11,40 @@ import numpy as np
 from jaxtyping import Bool, UInt64
 
 from effnet.data.images import LabelledImages
+from effnet.data.selection import ALL, VAL_NAMES, Selection
 from effnet.errors import UserError
-
-VAL_NAMES = ("val", "validation", "valid", "test")
-"""What the second split may be called; the first one that exists counts."""
 
 _HASHED_AT_A_TIME = 1 << 16
 
 
-def split_files(source: str, files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+def split_files(
+    source: str, files: Sequence[Path], selection: Selection = ALL
+) -> tuple[list[Path], list[Path]]:
     """Sort files into training and validation by a word of their names.
 
-    Files without such a word are all to train on, if none of the others are.
+    Files without such a word are all to train on, if none of the others are. To who chooses splits by name,
+    they are splits as well: ``extra-0.tar`` and ``extra-1.tar`` are the split ``extra``.
 
     Args:
         source: What the user gave, for the message.
         files: With names such as ``train-00000-of-00001.parquet`` or ``flowers-validation-03.tar``.
+        selection: Which splits to use.
 
     Raises:
-        UserError: There are files to validate on, but none to train on.
+        UserError: There are files to validate on, but none to train on; or a split that is
+            named is not there.
     """
     by_split: dict[str, list[Path]] = {}
     for file in files:
         words = re.split(r"[-_.]", file.stem)
+        other = "-".join(word for word in words if not word.isdecimal() and word != "of")
         split = next((word for word in words if word in ("train", *VAL_NAMES)), "")
-        by_split.setdefault(split, []).append(file)
+        by_split.setdefault(split or (other if selection.has_splits else ""), []).append(file)
+    if selection.has_splits:
+        train_names, val_names = selection.splits(source, by_split)
+        return [file for name in train_names for file in by_split[name]], [
+            file for name in val_names for file in by_split[name]
+        ]
     val = next((by_split[name] for name in VAL_NAMES if name in by_split), [])
     train = by_split.get("train", [] if val else by_split.get("", []))
     if not train:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +26,7 @@ from effnet.data.cache import cache_folder, use_cached
 from effnet.data.folders import allowed_suffixes, is_image_name
 from effnet.data.names import ArrowNames
 from effnet.data.rows import Rows
+from effnet.data.selection import ALL, Selection
 from effnet.data.tar_headers import Member, read_members
 from effnet.data.threads import thread_count
 from effnet.errors import UserError
@@ -75,7 +76,7 @@ def tar_files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if is_tar_name(file.name))
 
 
-def read_tars(files: Sequence[Path]) -> Rows:
+def read_tars(files: Sequence[Path], selection: Selection = ALL) -> Rows:
     """List the images in tars by their headers, and read them when they are needed.
 
     The list is kept in `effnet.data.cache.cache_folder`, so that the tars are scanned again only when one
@@ -83,13 +84,18 @@ def read_tars(files: Sequence[Path]) -> Rows:
 
     Args:
         files: Of one split, in order.
+        selection: Its label column is the only key of ``.json`` files that has labels.
 
     Raises:
         UserError: A tar cannot be read, is cut off, or has no images; some images have labels and others
-            have none.
+            have none, or none has one under the key that is chosen.
     """
-    index = _index(files)
+    index = _index(files, (selection.label_column,) if selection.label_column else JSON_LABELS)
     labels, stems = index.column("label"), pa.array([file.stem for file in files], pa.large_string())
+    if labels.null_count == len(labels) and selection.label_column:
+        raise UserError(
+            f"data.label_column is '{selection.label_column}', but no .json file of '{files[0]}' has that key"
+        )
     if labels.null_count == len(labels):
         labels = pa.DictionaryArray.from_arrays(index.column("tar"), stems)
     elif labels.null_count:
@@ -125,17 +131,17 @@ def _parsed(labels: pa.DictionaryArray) -> pa.Array:
     return pa.DictionaryArray.from_arrays(labels.indices, pa.array([number for (number,) in values]))
 
 
-def _index(files: Sequence[Path]) -> pa.RecordBatch:
+def _index(files: Sequence[Path], keys: tuple[str, ...]) -> pa.RecordBatch:
     """Return one row an image, from the cache where nothing has changed."""
     try:
         states = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        digest = hashlib.sha256(json.dumps([_INDEX_FORMAT, states]).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps([_INDEX_FORMAT, keys, states]).encode()).hexdigest()
         path = cache_folder() / "tars" / f"{digest[:32]}.arrow"
         with suppress(OSError, pa.ArrowException):
             index = _map_index(path)
             use_cached(path)
             return index
-        index = _scan(files)
+        index = _scan(files, keys)
     except OSError as error:
         raise UserError(f"cannot read '{error.filename or files[0]}': {error.strerror or error}") from None
     # Without a cache that can be written the next scan takes as long, and no more.
@@ -151,13 +157,13 @@ def _map_index(path: Path) -> pa.RecordBatch:
         return reader.get_batch(0)
 
 
-def _scan(files: Sequence[Path]) -> pa.RecordBatch:
+def _scan(files: Sequence[Path], keys: tuple[str, ...]) -> pa.RecordBatch:
     with ThreadPoolExecutor(thread_count(0)) as pool:
-        tables = list(pool.map(_scan_tar, range(len(files)), files))
+        tables = list(pool.map(_scan_tar, range(len(files)), files, repeat(keys)))
     return pa.concat_tables(tables).unify_dictionaries().combine_chunks().to_batches()[0]
 
 
-def _scan_tar(number: int, path: Path) -> pa.Table:
+def _scan_tar(number: int, path: Path, keys: tuple[str, ...]) -> pa.Table:
     """List the images of a tar, each with its label, if any."""
     images: list[Member] = []
     by_class_file: dict[str, str] = {}
@@ -171,7 +177,7 @@ def _scan_tar(number: int, path: Path) -> pa.Table:
                 text = _content(file, member).decode(errors="replace").strip()
                 several = _SEVERAL_NUMBERS.fullmatch(text) is not None
                 by_class_file[stem] = _joined(re.split(r"[\s,]+", text)) if several else text
-            elif suffix.lower() == "json" and (label := _json_label(_content(file, member))):
+            elif suffix.lower() == "json" and (label := _json_label(_content(file, member), keys)):
                 by_json[stem] = label
     labels = by_json | by_class_file
     images = [image for image in images if not _is_companion(image.name, labels)]
@@ -196,14 +202,14 @@ def _content(file: BinaryIO, member: Member) -> bytes:
     return file.read(member.size)
 
 
-def _json_label(text: bytes) -> str | None:
+def _json_label(text: bytes, keys: tuple[str, ...]) -> str | None:
     try:
         values = json.loads(text)
     except ValueError:
         return None
     if not isinstance(values, dict):
         return None
-    label = next((values[key] for key in JSON_LABELS if key in values), None)
+    label = next((values[key] for key in keys if key in values), None)
     if isinstance(label, list) and all(isinstance(one, int | str) for one in label):
         return _joined([str(one) for one in label]) or None
     return str(label) if isinstance(label, int | str) else None

@@ -10,7 +10,7 @@ import numpy as np
 from effnet.config import DataConfig
 from effnet.data.folders import IMAGE_SUFFIXES
 from effnet.data.images import DataSplit
-from effnet.data.sources import open_data
+from effnet.data.sources import open_configured
 from effnet.inspection.duplicates import find_duplicates
 from effnet.inspection.fingerprint import SMALLEST_COMPARED
 from effnet.inspection.report import EXTREME_ASPECT, MUCH_SMALLER, ClassCount, DataReport, ImageSizes
@@ -27,7 +27,7 @@ def check_data(config: DataConfig, *, announce: Announce | None = None) -> DataR
     Raises:
         UserError: There is no such data, or it cannot be trained on at all.
     """
-    data = open_data(config.source, val_fraction=config.val_fraction, split_seed=config.split_seed)
+    data = open_configured(config)
     found = survey(data, workers=config.workers, announce=announce)
     heights, widths = found.heights[found.is_readable], found.widths[found.is_readable]
     short = np.minimum(found.heights, found.widths).astype(float)

@@ -17,7 +17,7 @@ from effnet.arch.spec import NetworkSpec
 from effnet.config import Config, DataConfig, ModelConfig
 from effnet.data.images import DataSplit
 from effnet.data.resident import ResidentImages, load_resident
-from effnet.data.sources import absolute_source, open_data
+from effnet.data.sources import absolute_source, open_configured
 from effnet.errors import UserError
 from effnet.nn import EfficientNet, build_model
 from effnet.schedule.progressive import StageSchedule, image_sizes, stage_schedule
@@ -142,9 +142,7 @@ def prepare_experiment(
     if weights is not None:
         spec = _with_constants(weights.spec, config.model)
     if data is None:
-        data = open_data(
-            config.data.source, val_fraction=config.data.val_fraction, split_seed=config.data.split_seed
-        )
+        data = open_configured(config.data)
     _check_classes(config.data, len(data.class_names))
     spec = replace(spec, num_classes=len(data.class_names))
     config = _resolve(config, spec, weights)
@@ -220,7 +218,11 @@ def _resolve(config: Config, spec: NetworkSpec, weights: LoadedWeights | None) -
     network = config.model.network
     return replace(
         config,
-        data=replace(config.data, source=absolute_source(config.data.source)),
+        data=replace(
+            config.data,
+            source=absolute_source(config.data.source),
+            class_names=_absolute(config.data.class_names),
+        ),
         model=replace(
             config.model,
             network=_absolute(network) if network.endswith(".json") else network,
