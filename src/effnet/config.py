@@ -89,7 +89,10 @@ class DataConfig:
     mistake; 0: any number."""
     val_fraction: Fraction = 0.2
     """Share of each class held out where the data has no validation split of its own."""
+    max_train_images: NonNegativeInt = 0
+    """Train on about that many images, of each class its share; 0: on all. Validation keeps its own."""
     split_seed: Seed = 0
+    """Of the draws of ``val_fraction`` and ``max_train_images``."""
     workers: NonNegativeInt = 0
     """Threads that prepare images; 0: one for each processor."""
     resident: bool = False

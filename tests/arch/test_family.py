@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from effnet.arch import fuse_stages, names, network, network_cost, released_preprocessing
+from effnet.arch import fuse_stages, limit_stride, names, network, network_cost, released_preprocessing
 from effnet.errors import UserError
 
 # Trainable parameters, and those with batch-norm statistics; the latter are the released unit test's.
@@ -222,6 +222,29 @@ def test_unknown_base_of_a_fused_network_is_an_error():
 def test_fusing_stages_that_are_not_there_is_an_error(first, last):
     with pytest.raises(UserError, match=f"v1-b4 has stages 1 to 7; cannot fuse {first} to {last}"):
         fuse_stages(network("v1-b4"), first=first, last=last)
+
+
+def test_early_stages_give_up_their_strides_for_small_images():
+    strides = {
+        total: [stage.stride for stage in network(f"v2-b0.stride{total}").stages] for total in (2, 8, 16)
+    }
+    assert strides == {2: [1] * 6, 8: [1, 1, 1, 2, 1, 2], 16: [1, 1, 2, 2, 1, 2]}
+    assert network("v2-s.stride32").stages == network("v2-s").stages
+    assert network_cost(network("v2-b0.stride16"), 32).layers[-2].output_size == 2
+
+
+def test_suffixes_follow_each_other_and_are_part_of_the_name():
+    spec = network("v1-b0.stride16.fused1-3")
+    assert spec.name == "v1-b0.stride16.fused1-3"
+    assert spec == fuse_stages(limit_stride(network("v1-b0"), 16), first=1, last=3)
+
+
+@pytest.mark.parametrize("stride", [0, 1, 3, 64])
+def test_a_stride_that_cannot_be_had_is_an_error(stride):
+    with pytest.raises(
+        UserError, match=f"v2-b0 cannot have a stride of {stride}; 2, 4, 8 and 16 are possible"
+    ):
+        network(f"v2-b0.stride{stride}")
 
 
 @pytest.mark.parametrize(

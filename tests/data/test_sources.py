@@ -15,7 +15,7 @@ from effnet.data.folders import image_files
 from effnet.data.images import LabelledImages
 from effnet.data.parquet import read_parquet
 from effnet.data.sources import absolute_source, open_data, open_labelled
-from effnet.data.splits import split_files, stratified_split
+from effnet.data.splits import split_files, stratified_split, stratified_subset
 from effnet.errors import UserError
 
 FORMS = (
@@ -79,6 +79,28 @@ def test_seed_changes_the_split():
     images = _images([0, 1] * 50)
     first, second = (stratified_split(images, val_fraction=0.3, seed=seed) for seed in (0, 1))
     assert not np.array_equal(first, second)
+
+
+@given(
+    counts=st.lists(st.integers(0, 40), min_size=2, max_size=5).filter(any),
+    share=st.floats(0.01, 1.0),
+    seed=st.integers(0, 99),
+)
+def test_subset_has_its_share_of_every_class_and_grows_into_larger_ones(counts, share, seed):
+    images = _images(np.repeat(np.arange(len(counts)), counts))
+    total = len(images)
+    wanted = max(round(share * total), 1)
+    small, large = (stratified_subset(images, count, seed=seed) for count in (wanted, wanted + total // 4))
+    for label in range(len(images.class_names)):
+        count = int((images.labels == label).sum())
+        taken = int((small.labels == label).sum())
+        assert taken == min(max(round(wanted / total * count), 1), count) or wanted >= total
+    assert set(small.names) <= set(large.names) <= set(images.names)
+
+
+def test_subset_of_more_images_than_there_are_is_all_of_them():
+    images = _images([0, 1, 0])
+    assert stratified_subset(images, 3, seed=0) is images
 
 
 def test_split_does_not_depend_on_where_the_folder_lies(class_folders, tmp_path):

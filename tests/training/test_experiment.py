@@ -94,6 +94,15 @@ def test_the_classes_are_those_of_the_data(tiny):
     assert experiment.build_model()(torch.zeros(2, 3, 8, 8)).shape == (2, 10)
 
 
+def test_training_can_be_limited_to_some_images_and_validation_is_not(tiny):
+    every = prepare_experiment(digits(tiny))
+    few = prepare_experiment(digits(tiny, data=DataConfig(source="digits", max_train_images=100)))
+    assert np.bincount(few.data.train.labels).tolist() == [10] * 10
+    assert few.schedule.train_images == 100
+    assert set(few.data.train.names) < set(every.data.train.names)
+    assert list(few.data.val.names) == list(every.data.val.names)
+
+
 def test_two_builds_are_equal_and_another_seed_is_not(tiny):
     first, second = (prepare_experiment(digits(tiny)).build_model() for _ in range(2))
     other = prepare_experiment(digits(tiny, train=TrainConfig(seed=1))).build_model()

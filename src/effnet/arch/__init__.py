@@ -1,7 +1,7 @@
 """What a network is: pure data, from which the model, its cost and its schedules are derived."""
 
 from effnet.arch.accounting import LayerCost, NetworkCost, network_cost
-from effnet.arch.family import fuse_stages, names, network, released_preprocessing
+from effnet.arch.family import fuse_stages, limit_stride, names, network, released_preprocessing
 from effnet.arch.io import from_dict, load_spec, spec_from_json, spec_to_json, to_dict
 from effnet.arch.preprocessing import IMAGENET_MEAN, IMAGENET_STD, CropMode, Interpolation, Preprocessing
 from effnet.arch.scaling import round_channels, round_repeats, scale
@@ -23,6 +23,7 @@ __all__ = [
     "StageSpec",
     "from_dict",
     "fuse_stages",
+    "limit_stride",
     "load_spec",
     "names",
     "network",

@@ -3,12 +3,14 @@
 Sources: V1 from 1905.11946 table 1 and the released ``tpu`` code; V2 from 2104.00298 table 4 (ICML
 version) and the released ``automl`` code, which agree. Names: ``v1-b0`` ... ``v1-b8``, ``v1-l2``,
 ``v1-lite0`` ... ``v1-lite4``, the networks of V1's figure 7 (``v1-b0`` and ``v1-b0.deeper``, ``.wider``,
-``.higher-resolution``, ``.compound``), ``v2-b0`` ... ``v2-b3``, ``v2-s``, ``-m``, ``-l``, ``-xl``. A suffix
-``.fusedA-B`` replaces stages A to B of any of them by Fused-MBConv (2104.00298 table 3).
+``.higher-resolution``, ``.compound``), ``v2-b0`` ... ``v2-b3``, ``v2-s``, ``-m``, ``-l``, ``-xl``. Suffixes
+change any of them, and may follow each other: ``.fusedA-B`` replaces stages A to B by Fused-MBConv
+(2104.00298 table 3), ``.strideN`` keeps early stages from shrinking small images.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from functools import cache
@@ -133,6 +135,9 @@ _V2 = {  # train evaluate dropout
 }
 # fmt: on
 
+_STEM_STRIDE = 2
+_SUFFIX = re.compile(r"fused\d+-\d+|stride\d+")
+
 _V1_B0 = NetworkSpec(
     name="v1-b0",
     stages=_V1_STAGES,
@@ -188,19 +193,28 @@ def names() -> list[str]:
 
 
 def network(name: str) -> NetworkSpec:
-    """Return a published network, or one with the suffix ``.fusedA-B``.
+    """Return a published network, or one with the suffixes ``.fusedA-B`` and ``.strideN``.
 
     Raises:
-        UserError: No network has that name; the message names the nearest one.
+        UserError: No network has that name (the message names the nearest one), or it cannot be changed so.
     """
     specs = _published()
-    if name in specs:
-        return specs[name]
-    base, _, suffix = name.rpartition(".")
-    stages = re.fullmatch(r"fused(\d+)-(\d+)", suffix)
-    if stages and base in specs:
-        return fuse_stages(specs[base], first=int(stages[1]), last=int(stages[2]))
-    raise UserError(f"unknown network '{name}'{did_you_mean(name, specs)}")
+    base, suffixes = name, list[str]()
+    while base not in specs:
+        base, _, suffix = base.rpartition(".")
+        if not _SUFFIX.fullmatch(suffix):
+            raise UserError(f"unknown network '{name}'{did_you_mean(name, specs)}")
+        suffixes.append(suffix)
+    spec = specs[base]
+    for suffix in reversed(suffixes):
+        numbers = [int(number) for number in re.findall(r"\d+", suffix)]
+        is_stride = suffix.startswith("stride")
+        spec = (
+            limit_stride(spec, *numbers)
+            if is_stride
+            else fuse_stages(spec, first=numbers[0], last=numbers[1])
+        )
+    return spec
 
 
 def fuse_stages(spec: NetworkSpec, *, first: int, last: int) -> NetworkSpec:
@@ -218,6 +232,26 @@ def fuse_stages(spec: NetworkSpec, *, first: int, last: int) -> NetworkSpec:
         for number, stage in enumerate(spec.stages, start=1)
     )
     return replace(spec, name=f"{spec.name}.fused{first}-{last}", stages=stages)
+
+
+def limit_stride(spec: NetworkSpec, stride: int) -> NetworkSpec:
+    """Take the stride from as many early stages as it needs for images to shrink by no more than ``stride``.
+
+    For images of some 32 px, of which the published strides leave one pixel (not in the papers).
+
+    Raises:
+        UserError: The network's stem alone, or none of its stages, gives that stride.
+    """
+    stages, total = list(spec.stages), _STEM_STRIDE * math.prod(stage.stride for stage in spec.stages)
+    for index, stage in enumerate(stages):
+        if total <= stride:
+            break
+        stages[index], total = replace(stage, stride=1), total // stage.stride
+    if total != stride:
+        raise UserError(
+            f"{spec.name} cannot have a stride of {stride}; {_STEM_STRIDE}, 4, 8 and 16 are possible"
+        )
+    return replace(spec, name=f"{spec.name}.stride{stride}", stages=tuple(stages))
 
 
 def released_preprocessing(spec: NetworkSpec) -> Preprocessing:

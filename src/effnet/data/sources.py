@@ -6,6 +6,7 @@ Nothing is decoded here; `effnet.data.decode` does that when an image is needed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from effnet.data.parquet import read_parquet
 from effnet.data.remote import is_address, open_remote_store
 from effnet.data.rows import number_classes
 from effnet.data.selection import ALL, COLUMNS, SPLITS, VAL_NAMES, Selection
-from effnet.data.splits import split_files, stratified_split
+from effnet.data.splits import split_files, stratified_split, stratified_subset
 from effnet.data.store import is_store, open_store
 from effnet.data.tars import expand_braces, is_tar_name, read_tars, tar_files
 from effnet.errors import UserError, did_you_mean
@@ -38,12 +39,15 @@ def open_configured(config: DataConfig) -> DataSplit:
     Raises:
         UserError: See `open_data`.
     """
-    return open_data(
+    data = open_data(
         config.source,
         val_fraction=config.val_fraction,
         split_seed=config.split_seed,
         selection=Selection.of(config),
     )
+    if not config.max_train_images:
+        return data
+    return replace(data, train=stratified_subset(data.train, config.max_train_images, seed=config.split_seed))
 
 
 def open_data(source: str, *, val_fraction: float, split_seed: int, selection: Selection = ALL) -> DataSplit:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, UInt64
+from jaxtyping import Bool, Float64, UInt64
 
 from effnet.data.images import LabelledImages
 from effnet.data.selection import ALL, VAL_NAMES, Selection
@@ -76,11 +76,29 @@ def stratified_split(images: LabelledImages, *, val_fraction: float, seed: int) 
             "and one to validate on, or the data a validation split of its own"
         )
     held_out_counts = np.minimum(np.maximum(np.rint(val_fraction * counts), 1), counts - 1)
+    return _drawn(images, held_out_counts, seed)
+
+
+def stratified_subset(images: LabelledImages, count: int, *, seed: int) -> LabelledImages:
+    """Return about ``count`` of the images: of each class its share, at least one; all where there are fewer.
+
+    The draw is that of `stratified_split`, and a larger subset holds the smaller ones.
+    """
+    if count >= len(images):
+        return images
+    counts = np.bincount(images.labels, minlength=len(images.class_names))
+    wanted = np.minimum(np.maximum(np.rint(count / len(images) * counts), 1), counts)
+    return images.subset(np.flatnonzero(_drawn(images, wanted, seed)))
+
+
+def _drawn(images: LabelledImages, wanted: Float64[np.ndarray, " K"], seed: int) -> Bool[np.ndarray, " N"]:
+    """Return a mask of as many images of each class as are wanted."""
+    counts = np.bincount(images.labels, minlength=len(images.class_names))
     by_class = np.lexsort((_hashes(images.names, seed), images.labels))
     place_in_class = np.arange(len(images)) - np.repeat(np.cumsum(counts) - counts, counts)
-    held_out = np.zeros(len(images), dtype=bool)
-    held_out[by_class[place_in_class < np.repeat(held_out_counts, counts)]] = True
-    return held_out
+    drawn = np.zeros(len(images), dtype=bool)
+    drawn[by_class[place_in_class < np.repeat(wanted, counts)]] = True
+    return drawn
 
 
 def _hashes(names: Sequence[str], seed: int) -> UInt64[np.ndarray, " N"]:
