@@ -71,6 +71,14 @@ def test_a_run_can_be_evaluated_and_is_as_good_as_it_said(run):
     assert scores.loss == pytest.approx(best["val_loss"], rel=1e-3)
 
 
+def test_a_run_on_some_of_the_images_is_evaluated_on_all_that_were_held_out(run, tmp_path):
+    config = Path(run.run) / "config.toml"
+    changes = ["data.max_train_images=50", "train.epochs=1", "augment.operations=0"]
+    few = effnet.train("digits", recipe=config, out=tmp_path / "few", changes=changes, quiet=True)
+    assert few.images == few.steps * 32 < 50
+    assert effnet.evaluate(few.run).images == effnet.evaluate(run.run).images
+
+
 def test_the_weights_of_a_run_build_a_network_for_anything_else(run):
     weights = effnet.load_weights(str(Path(run.run) / "checkpoints" / "best.safetensors"))
     model = effnet.build_model(weights.spec, weights=weights, num_classes=4)

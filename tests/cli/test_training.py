@@ -108,9 +108,11 @@ def test_a_run_prints_one_json_document_and_nothing_else(effnet, recipe, tmp_pat
     document = json.loads(answer.out)
     assert answer.code == 0
     assert document.keys() == {
-        "run", "steps", "val_top1", "best_val_top1", "best_step", "train_seconds", "data_wait", "bad_images",
-        "stopped_early",
+        "run", "steps", "val_top1", "best_val_top1", "best_step", "train_seconds", "step_seconds", "images",
+        "macs", "data_wait", "bad_images", "stopped_early",
     }  # fmt: skip
+    assert document["images"] == 7 * 4
+    assert 0 < document["step_seconds"] <= document["train_seconds"]
     assert 0 < document["data_wait"] < 1
     assert (document["run"], document["steps"]) == (str(tmp_path / "run"), 7)
     assert 0 <= document["val_top1"] <= document["best_val_top1"] <= 1

@@ -197,6 +197,22 @@ GOLDEN: dict[str, Golden] = {
     #     "resnet152.table12": replace(V2_S_PAPER, sizes=(128, 212, 296, 380)),
     "v1-b4.table12": replace(V2_S_PAPER, sizes=(128, 212, 296, 380)),
     "v1-b5.table12": replace(V2_S_PAPER, sizes=(128, 237, 346, 456)),
+    # 16 epochs of 10,000 images, 64 a step: 156.25 steps an epoch. 8e-3 after 1 epoch, a cosine.
+    "ablation.small": Golden(
+        2500,
+        (16, 21, 26, 32),
+        {
+            0: 0.0,
+            156: 8e-3 * 156 / 156.25,
+            157: 4e-3 * (1 + cos(pi * 157 / 2500)),
+            625: 4e-3 * (1 + 0.5**0.5),
+            1250: 4e-3,
+            1875: 4e-3 * (1 - 0.5**0.5),
+        },
+        randaugment=(0, 5 / 3, 10 / 3, 5),
+        dropout=(0, 0.2 / 3, 0.4 / 3, 0.2),
+        drop_path=(0, 0.05 / 3, 0.1 / 3, 0.05),
+    ),
     # 40 epochs of 50,000 images, 128 a step: 390.625 steps an epoch. 4e-3 after 2 epochs, a cosine.
     "cifar10": Golden(
         15_625,

@@ -40,7 +40,7 @@ def test_the_shipped_recipes_are_all_there():
     rivals = ["v2-s.torchvision", "v2-m.torchvision"]
     small = [f"v2-{size}.small-gpu" for size in ("s", "m", "l")]
     table12 = ["v1-b4.table12", "v1-b5.table12"]
-    own = ["cifar10", "demo", "finetune", "scratch"]
+    own = ["ablation.small", "cifar10", "demo", "finetune", "scratch"]
     assert recipe_names() == sorted(
         [*releases, *papers, *v1, *large, *transfers, *rivals, *small, *table12, *own]
     )
@@ -50,7 +50,13 @@ def test_every_recipe_is_listed_once_under_a_heading():
     groups = grouped([*recipe_names(), "mine"])
     assert sorted(name for names in groups.values() for name in names) == sorted([*recipe_names(), "mine"])
     assert groups.pop("others") == ["mine"]
-    assert groups["your own images, and a first try"] == ["cifar10", "demo", "finetune", "scratch"]
+    assert groups["your own images, and a first try"] == [
+        "ablation.small",
+        "cifar10",
+        "demo",
+        "finetune",
+        "scratch",
+    ]
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import effnet
-from effnet.cli import bench, data, inspect, look, training, tune, using
+from effnet.cli import ablate, bench, data, inspect, look, training, tune, using
 from effnet.errors import UserError
 
 DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -47,6 +47,7 @@ app.command()(inspect.recipes)
 app.command()(training.plan)
 app.command()(tune.tune)
 app.command()(training.train)
+app.command()(ablate.ablate)
 app.command()(using.evaluate)
 app.command()(using.predict)
 app.command()(using.export)

@@ -20,6 +20,7 @@ from effnet.training.interrupt import Interruption, listen_for_interruption
 from effnet.training.journal import Run
 from effnet.training.keeper import Keeper, checkpoint_path, load_newest
 from effnet.training.plots import plot_learning_curve, plot_schedule
+from effnet.training.preflight import training_macs
 from effnet.training.processes import Processes
 from effnet.training.progress import Progress
 from effnet.training.rehearsal import compile_stages
@@ -55,6 +56,12 @@ class RunResult:
     best_step: int
     train_seconds: float
     """Time in the loop, evaluation and checkpoints included, over all sessions of the run."""
+    step_seconds: float
+    """Of ``train_seconds``, those in training steps, waiting for images included."""
+    images: int
+    """Images trained on, counted each time."""
+    macs: int
+    """Multiply-adds of the network's forward passes over them."""
     data_wait: float
     """Share of the time in training steps that was spent waiting for images, over all sessions."""
     bad_images: int
@@ -115,6 +122,9 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
         best_val_top1=progress.best_val_top1,
         best_step=progress.best_step,
         train_seconds=progress.seconds,
+        step_seconds=progress.step_seconds,
+        images=experiment.schedule.samples_before(progress.step),
+        macs=training_macs(experiment.schedule, experiment.spec, progress.step),
         data_wait=min(progress.wait_seconds / max(progress.step_seconds, 1e-9), 1.0),
         bad_images=run.bad_image_count,
         stopped_early=progress.stopped_early,

@@ -85,10 +85,25 @@ class Plan:
 
 def plan(schedule: StageSchedule, spec: NetworkSpec, costs: tuple[StageCost, ...] = ()) -> Plan:
     """Put a schedule and its costs together."""
-    full = network_cost(spec, schedule.largest_size).macs
-    spent = sum(s.steps * s.batch_size * network_cost(spec, s.image_size).macs for s in schedule.stages)
-    images = sum(s.steps * s.batch_size for s in schedule.stages)
-    return Plan(schedule=schedule, costs=costs, relative_macs=spent / max(images * full, 1))
+    full = schedule.samples_before(schedule.total_steps) * network_cost(spec, schedule.largest_size).macs
+    return Plan(schedule=schedule, costs=costs, relative_macs=training_macs(schedule, spec) / max(full, 1))
+
+
+def training_macs(schedule: StageSchedule, spec: NetworkSpec, steps: int | None = None) -> int:
+    """Return the multiply-adds of the forward passes of a run.
+
+    Args:
+        schedule: Of the run.
+        spec: Its network.
+        steps: Of them, the first ones that count; None: all.
+    """
+    end = schedule.total_steps if steps is None else steps
+    return sum(
+        max(min(stage.end_step, end) - stage.start_step, 0)
+        * stage.batch_size
+        * network_cost(spec, stage.image_size).macs
+        for stage in schedule.stages
+    )
 
 
 def measure(experiment: Experiment, report: Callable[[StageSettings], None]) -> Plan:

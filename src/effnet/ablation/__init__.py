@@ -1,0 +1,1 @@
+"""The papers' ablations as tables of runs on one's own data."""
