@@ -239,9 +239,9 @@ class TrainConfig:
     of the validation accuracy; 0: never."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """``auto``: what ``effnet tune`` found for this network and device; else bf16 autocast on a GPU that has
-    it, else fp32."""
+    it, else fp32. ``fp16`` scales the loss, and leaves out steps whose gradients are not finite."""
     memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
     """``auto``: what ``effnet tune`` found, else ``channels_last``."""
     compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune-no-cudagraphs"] = "auto"

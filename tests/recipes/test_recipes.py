@@ -251,9 +251,9 @@ def test_no_recipe_gives_the_defaults_and_later_overrides_win():
         ("ema.decay=1", "the overrides: ema.decay must be below 1, got 1"),
         ("learning_rate.base=0", "the overrides: learning_rate.base must be above 0, got 0"),
         (
-            "train.precision=fp16",
-            "the overrides: train.precision must be one of auto, fp32, bf16, "
-            "got 'fp16'; did you mean 'bf16'?",
+            "train.precision=bf61",
+            "the overrides: train.precision must be one of auto, fp32, bf16, fp16, "
+            "got 'bf61'; did you mean 'bf16'?",
         ),
         (
             "augment.policy=xyz",

@@ -30,7 +30,7 @@ def evaluate_model(
     device: torch.device,
     batch_size: int,
     workers: int = 0,
-    uses_bf16: bool = False,
+    autocast: torch.dtype | None = None,
     report_bad: Callable[[str, str], None] = _ignore,
     output: Output = "softmax",
 ) -> AnyScores:
@@ -43,7 +43,7 @@ def evaluate_model(
         device: Where to compute.
         batch_size: Images at a time.
         workers: Threads that prepare images; 0: one for each processor.
-        uses_bf16: Whether to compute in bf16 autocast.
+        autocast: What to compute in wherever that is safe; None: in single precision throughout.
         report_bad: Called with name and reason for each image that cannot be read.
         output: How logits become probabilities.
 
@@ -62,7 +62,7 @@ def evaluate_model(
             continue
         bad_images -= len(batch.labels)
         pixels = prepare_images(batch.images, preprocessing, device, channels_last=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16):
+        with torch.autocast(device.type, autocast, enabled=autocast is not None):
             answers = model(pixels).float()
         if several is not None:
             several.add(answers, batch.labels.to(device))

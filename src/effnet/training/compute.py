@@ -26,7 +26,7 @@ from effnet.training.step import TrainState, initial_state, set_phase, train_ste
 from effnet.training.tuned import compute_subject
 
 MemoryFormat: TypeAlias = Literal["channels_last", "contiguous"]
-Precision: TypeAlias = Literal["fp32", "bf16"]
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 CompileMode: TypeAlias = Literal["off", "default", "reduce-overhead", "max-autotune-no-cudagraphs"]
 
 ROUNDS = 3
@@ -54,7 +54,7 @@ class Compute:
         """Return the run computed in this way."""
         train = replace(experiment.config.train, **asdict(self))
         config = replace(experiment.config, train=train)
-        return replace(experiment, config=config, uses_bf16=self.precision == "bf16")
+        return replace(experiment, config=config)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

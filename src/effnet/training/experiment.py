@@ -44,11 +44,15 @@ class Experiment:
     weights: LoadedWeights | None
     """Where training starts from; None: from scratch."""
     device: torch.device
-    uses_bf16: bool
     resident: ResidentImages | None = None
     """The training images on the device, where ``data.resident`` says so."""
     processes: Processes = ONE_PROCESS
     """Which train together."""
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """What the network is computed in, wherever that is safe; None: in single precision throughout."""
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config.train.precision)
 
     def build_model(self) -> EfficientNet:
         """Return the network on its device, freshly drawn from the seed or from the loaded weights."""
@@ -157,6 +161,8 @@ def prepare_experiment(
     config = with_tuned(config, spec, sizes, device, bf16=supports_bf16(device))
     smallest = min(stage.batch_size for stage in schedule.stages)
     check_processes(config.distributed, processes, smallest_batch=smallest)
+    if processes.count > 1 and config.distributed.strategy == "fsdp":
+        _check_cut(config)
     return Experiment(
         config=config,
         spec=spec,
@@ -165,7 +171,6 @@ def prepare_experiment(
         preprocessing=preprocessing,
         weights=weights,
         device=device,
-        uses_bf16=config.train.precision == "bf16",
         resident=load_resident(data.train, config.data, device) if config.data.resident else None,
         processes=processes,
     )
@@ -177,6 +182,19 @@ def _check_classes(config: DataConfig, found: int) -> None:
             f"the recipe is for data with {config.classes:,} classes (data.classes), but '{config.source}' "
             f"has {found:,}; give other data, or --set data.classes=0 to train on it nevertheless"
         )
+
+
+def _check_cut(config: Config) -> None:
+    """Refuse what needs whole weights or gradients where each process has a part of them."""
+    reasons = {
+        "train.precision 'fp16'; use bf16": config.train.precision == "fp16",
+        "train.adaptive_clip; use train.gradient_clip": config.train.adaptive_clip > 0,
+        f"optimizer.name '{config.optimizer.name}'; use another one": config.optimizer.name
+        in {"lamb", "lars"},
+    }
+    for reason, is_asked_for in reasons.items():
+        if is_asked_for:
+            raise UserError(f"distributed.strategy 'fsdp' does not go with {reason}, or the strategy 'ddp'")
 
 
 def choose_device(name: str, processes: Processes = ONE_PROCESS) -> torch.device:

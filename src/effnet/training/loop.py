@@ -207,6 +207,7 @@ def _resume_command(run: Run) -> str:
 
 
 def _save(keeper: Keeper, state: TrainState, progress: Progress, processes: Processes) -> None:
+    progress.scaler = state.scaler.state_dict()
     keeper.save(
         lambda: take_snapshot(
             step=progress.step,
@@ -233,6 +234,8 @@ def _restore(experiment: Experiment, run: Run, state: TrainState, display: Displ
     if processes.is_first:
         run.journal.truncate_after(step)
     progress = Progress(**info.extra) if info else Progress(processes=processes.count)
+    if progress.scaler:
+        state.scaler.load_state_dict(progress.scaler)
     if progress.processes != processes.count and step < experiment.schedule.total_steps:
         _report_processes(experiment, run, progress, display)
         progress.processes = processes.count

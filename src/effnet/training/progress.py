@@ -24,5 +24,7 @@ class Progress:
     """Of the last evaluation that was better than all before it; an equal one moves ``best_step`` alone."""
     stopped_early: bool = False
     """Whether the run has ended because it no longer improved."""
+    scaler: dict[str, float] = field(default_factory=dict)
+    """Of the loss in fp16, as it was at the last checkpoint."""
     losses: list[float] = field(default_factory=list)
     """Of the steps since the last journal record, of a run that was interrupted between two."""

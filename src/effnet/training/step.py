@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
@@ -47,6 +48,8 @@ class TrainState:
     optimizer: Optimizer
     ema: Ema | None
     """None where the moving average is switched off."""
+    scaler: GradScaler
+    """Of the loss; it does nothing but in fp16."""
     learning: frozenset[str] = frozenset()
     """The parameters that learn, for which ``runner`` was made."""
 
@@ -66,6 +69,7 @@ def initial_state(experiment: Experiment) -> TrainState:
             model, config.optimizer, config.train.backbone_rate, config.train.layer_decay
         ),
         ema=Ema(model, decay=config.ema.decay, warmup=config.ema.warmup) if config.ema.decay else None,
+        scaler=GradScaler(experiment.device.type, enabled=config.train.precision == "fp16"),
     )
 
 
@@ -133,9 +137,11 @@ def train_step(state: TrainState, batch: Batch, experiment: Experiment) -> Tenso
     images, targets = _mixed(batch, experiment, seed)
     state.optimizer.zero_grad(set_to_none=True)
     loss = _accumulate(state, images, targets, batch.settings.batch_size, experiment)
+    state.scaler.unscale_(state.optimizer)
     clip_gradients(state.model, config.train)
     set_learning_rate(state.optimizer, rate_at(config, experiment.schedule, batch.step))
-    state.optimizer.step()
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
     average_statistics(state.model, config.distributed, processes)
     if state.ema is not None:
         state.ema.update(batch.step)
@@ -172,17 +178,17 @@ def _accumulate(
     """Leave the gradient of the mean loss over all processes; return this process's part of the loss."""
     config, processes = experiment.config.train, experiment.processes
     parts = micro_batches(batch_size, processes, config.micro_batch_size)
-    loss = torch.zeros((), device=experiment.device)
+    loss, is_mixed = torch.zeros((), device=experiment.device), experiment.autocast is not None
     for index in range(parts):
         rows = Share(index, parts).of(len(images))
         part = slice(rows.start, rows.stop)
         with gradients_kept(state.runner, is_last=index == parts - 1):
-            with torch.autocast(experiment.device.type, torch.bfloat16, enabled=experiment.uses_bf16):
+            with torch.autocast(experiment.device.type, experiment.autocast, enabled=is_mixed):
                 logits = state.runner(images[part])
             mean = classification_loss(
                 logits.float(), targets[part], loss=config.loss, label_smoothing=config.label_smoothing
             )
             # Processes' gradients are averaged, and their shares may differ by an image.
-            torch.autograd.backward(mean * (len(rows) * processes.count / batch_size))
+            torch.autograd.backward(state.scaler.scale(mean * (len(rows) * processes.count / batch_size)))
         loss += mean.detach() * (len(rows) / batch_size)
     return loss

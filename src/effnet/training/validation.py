@@ -84,7 +84,7 @@ def _scores(experiment: Experiment, state: TrainState, bad: list[BadImage]) -> A
             device=experiment.device,
             batch_size=experiment.config.evaluate.batch_size,
             workers=experiment.config.data.workers,
-            uses_bf16=experiment.uses_bf16,
+            autocast=experiment.autocast,
             report_bad=lambda name, reason: bad.append(BadImage(name, reason)),
             output=experiment.config.train.loss,
         )
