@@ -9,12 +9,15 @@ from effnet.bench import ours
 from effnet.bench.measure import Timing
 from effnet.bench.methods import BASELINE, DECODING, DECODING_COPIES, PIPELINES, Method
 from effnet.bench.workload import UnavailableError, Workload, lay_out, open_stored
+from effnet.data import decode, filling, region
 from effnet.data.copies import CopySettings
 from effnet.data.prepare import prepare_store
+from effnet.data.transforms import open_view
 from effnet.errors import UserError
 
 FROM_STORE = "effnet: from the store"
-OURS = {m.name for m in PIPELINES if m.name.startswith("effnet") and "parts" not in m.name}
+FROM_PIXELS = "effnet: from a store of pixels"
+OURS = {m.name for m in PIPELINES if m.name.startswith("effnet") and "nvImageCodec" not in m.name}
 HERE = {BASELINE, DECODING, DECODING_COPIES, *OURS}
 TASKS = ("crop", "crop and RandAugment", "RandAugment alone")
 
@@ -43,7 +46,9 @@ def test_every_method_is_measured_at_every_size(source, without_peers):
         for size in (16, 24):
             rows = [row for row in report.rows if (row.task, row.image_size) == (task, size)]
             assert {row.method for row in rows} == HERE
-            assert all(row.images == 10 and len(row.rates) == 2 and min(row.rates) > 0 for row in rows)
+            epochs = {row.method: 10 if "10 epochs" in row.method else 1 for row in rows}
+            assert all(row.images == 10 * epochs[row.method] for row in rows)
+            assert all(len(row.rates) == 2 and min(row.rates) > 0 for row in rows)
     alone = {row.method for row in report.rows if row.task == "RandAugment alone"}
     assert alone >= {BASELINE, "Pillow, nearest", "effnet: nearest"}
     assert {(missing.method, missing.reason) for missing in report.missing} >= {("luna", "it is on the moon")}
@@ -56,7 +61,7 @@ def test_every_method_is_measured_at_every_size(source, without_peers):
 def test_a_store_is_left_out_where_there_is_none(source, without_peers):
     report = inputs.bench_input(str(source), (16,), rounds=1)
     missing = {missing.method: missing.reason for missing in report.missing}
-    assert missing[FROM_STORE] == missing[DECODING_COPIES]
+    assert missing[FROM_STORE] == missing[FROM_PIXELS] == missing[DECODING_COPIES]
     assert "name one with --store or let --prepare make one" in missing[FROM_STORE]
     assert not {row.method for row in report.rows} & missing.keys()
 
@@ -70,7 +75,7 @@ def test_figures_follow_from_the_rates(source, without_peers, monkeypatch):
     monkeypatch.setattr(inputs, "take_turns", timed)
     report = inputs.bench_input(str(source), (16,), rounds=3, prepare=True)
     rows = {row.method: row for row in report.rows}
-    row = rows["effnet: bilinear"]
+    row = rows["effnet: first epoch"]
     assert (row.median, row.ratio, row.ratio_range) == (500, 2.5, (1.75, 3.0))
     assert row.file_bytes == report.mean_bytes
     assert row.share_of_limit == pytest.approx(500 * report.mean_bytes / 65e6)
@@ -82,10 +87,10 @@ def test_figures_follow_from_the_rates(source, without_peers, monkeypatch):
     assert (rows[BASELINE].ratio, rows[BASELINE].ratio_range) == (1, (1, 1))
 
 
-def _workload(source, folder, *, stored=None, randaugment=False):
+def _workload(source, folder, *, stored=(), randaugment=False):
     (folder / "photos").mkdir(exist_ok=True)
     photos = lay_out(str(source), 100, folder / "photos")
-    return Workload(photos=photos, stored=stored, size=16, randaugment=randaugment, scratch=folder)
+    return Workload(photos=photos, stored=dict(stored), size=16, randaugment=randaugment, scratch=folder)
 
 
 def test_a_given_store_is_read(source, tmp_path, without_peers):
@@ -102,25 +107,39 @@ def test_a_given_store_is_read(source, tmp_path, without_peers):
 def test_a_store_of_pixels_has_no_jpeg_to_be_limited_by(source, tmp_path, without_peers):
     prepare_store(str(source), tmp_path / "store", CopySettings(short_sides=(20,), encoding="raw"))
     report = inputs.bench_input(str(source), (16,), rounds=1, store=tmp_path / "store")
-    (row,) = (row for row in report.rows if row.method == FROM_STORE)
+    (row,) = (row for row in report.rows if row.method == FROM_PIXELS)
     assert (row.file_bytes, row.share_of_limit, row.share_of_decoding) == (None, None, None)
-    assert {missing.method: missing.reason for missing in report.missing}[DECODING_COPIES] == (
-        "the store has pixels, not JPEG"
-    )
+    reasons = {missing.method: missing.reason for missing in report.missing}
+    assert reasons[FROM_STORE] == reasons[DECODING_COPIES] == "the store has pixels, not JPEG"
 
 
 @pytest.mark.parametrize("randaugment", [False, True])
 def test_our_methods_see_other_crops_in_every_pass(source, tmp_path, monkeypatch, randaugment):
     seen = []
 
-    def looked(encoded, settings, *, config, augment, rng, out, is_whole):
-        seen.append((rng.random(), augment.operations, settings.image_size, config.crop_area))
+    def opened(encoded, settings, *, config, augment, rng, is_whole):
+        view = open_view(encoded, settings, config=config, augment=augment, rng=rng, is_whole=is_whole)
+        seen.append((rng.random(), augment.operations, settings.image_size, config.crop_area, is_whole))
+        return view
 
-    monkeypatch.setattr(ours, "train_image", looked)
-    with ours.images_alone(ours.AS_RELEASED)(_workload(source, tmp_path, randaugment=randaugment)) as run:
-        assert (run(), run()) == (10, 10)
-    assert len({random for random, *_ in seen}) == 20
-    assert {tuple(rest) for _, *rest in seen} == {(2 if randaugment else 0, 16, (0.08, 1.0))}
+    monkeypatch.setattr(filling, "open_view", opened)
+    workload = _workload(source, tmp_path, randaugment=randaugment)
+    with ours.loader(ours.AS_RELEASED, epochs=2, regions=False)(workload) as run:
+        assert (run(), run()) == (20, 20)
+    assert len({random for random, *_ in seen}) == 40
+    assert {tuple(rest) for _, *rest, _ in seen} == {(2 if randaugment else 0, 16, (0.08, 1.0))}
+    assert [is_whole for *_, is_whole in seen] == ([False] * 10 + [True] * 10) * 2
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_nvimagecodec_is_used_where_it_is_asked_for(source, tmp_path, monkeypatch, regions):
+    monkeypatch.setattr(region, "is_installed", lambda: True)
+    used = []
+    monkeypatch.setattr(decode, "saves_enough", lambda *place: used.append(region.is_installed()))
+    with ours.loader(ours.AS_RELEASED, epochs=2, regions=regions)(_workload(source, tmp_path)) as run:
+        run()
+    assert set(used) == {regions}
+    assert region.is_installed()
 
 
 def test_data_that_is_not_there_is_the_users_mistake(tmp_path):

@@ -42,7 +42,7 @@ def store(source, tmp_path) -> Path:
 
 def test_a_store_has_the_copies_of_the_photos_by_name(store):
     names = ["rose/3.jpg", "lily/1.jpg"]
-    stored = open_stored(store, names)
+    stored = open_stored(store, names)["jpeg"]
     assert list(stored.names) == names
     assert stored.labels.tolist() == [1, 0]
     copy = stored.read(0)

@@ -11,7 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from safetensors.numpy import load_file
 
-from effnet.data import loader, remote, sources
+from effnet.data import filling, remote, sources
 from effnet.data.copies import CopySettings
 from effnet.data.prepare import prepare_store
 
@@ -34,7 +34,7 @@ def server(photos, tmp_path, monkeypatch):
         shutil.copytree(photos, tmp_path / "photos" / split, ignore=shutil.ignore_patterns("4.*", "5.*"))
     prepare_store(str(tmp_path / "photos"), tmp_path / "store", CopySettings(short_sides=(8, 20)))
     monkeypatch.setenv("EFFNET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(loader, "EXPECTED_SAMPLES", 16)
+    monkeypatch.setattr(filling, "EXPECTED_SAMPLES", 16)
     impatient = partial(remote.open_remote_store, delays=(0.01, 0.01))
     monkeypatch.setattr(sources, "open_remote_store", impatient)
     handler = partial(_Handler, directory=str(tmp_path / "store"))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from effnet.config import AugmentConfig, DataConfig
-from effnet.data.augment import PATCHES
+from effnet.data.augment import PATCHES, change, draw_view
 from effnet.data.autoaugment import operation as autoaugment_operation
 from effnet.data.autoaugment import sub_policies
 from effnet.data.device_augment import DrawnViews, augment_images
@@ -14,7 +14,6 @@ from effnet.data.images import LabelledImages
 from effnet.data.loader import train_batches
 from effnet.data.operations import KINDS, MATRICES
 from effnet.data.randaugment import POLICIES
-from effnet.data.transforms import augment_crop
 from effnet.data.trivialaugment import WIDE, WIDE_RELATIVE
 
 MAGNITUDES = (0.0, 2.4, 8.333, 10.0, 40.5)
@@ -113,11 +112,9 @@ def test_batches_are_what_the_workers_make_of_the_same_random_numbers(pictures, 
     one_by_one = images.copy()
     for row in range(len(images)):
         rng = np.random.default_rng(row)
-        drawn.draw(row, settings, config=config, augment=augment, rng=rng)
-        drawn_next = rng.random()
-        rng = np.random.default_rng(row)
-        augment_crop(one_by_one[row], settings, config=config, augment=augment, rng=rng)
-        assert rng.random() == drawn_next
+        view = draw_view(settings, flip=config.flip, augment=augment, rng=rng)
+        drawn.note(row, view)
+        change(one_by_one[row], view)
     pixels = torch.from_numpy(images)
     before = pixels.clone()
     together = augment_images(pixels, drawn).numpy()
@@ -209,7 +206,8 @@ def test_a_gpu_makes_what_a_processor_makes(pictures, stage, augment):
     drawn = DrawnViews.empty(len(images), augment)
     settings = stage(image_size=33, randaugment_magnitude=9.0, erasing_probability=0.4)
     for row in range(len(images)):
-        drawn.draw(row, settings, config=config, augment=augment, rng=np.random.default_rng(row))
+        rng = np.random.default_rng(row)
+        drawn.note(row, draw_view(settings, flip=config.flip, augment=augment, rng=rng))
     on_gpu = augment_images(images.cuda(), drawn)
     assert on_gpu.device.type == "cuda"
     assert torch.equal(on_gpu.cpu(), augment_images(images, drawn))

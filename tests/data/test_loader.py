@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from effnet.arch.preprocessing import Preprocessing
 from effnet.config import AugmentConfig, DataConfig
-from effnet.data import loader, threads
+from effnet.data import filling, loader, threads
+from effnet.data.bad_images import BadImage
 from effnet.data.device_augment import augment_images
 from effnet.data.failures import WorkerError
 from effnet.data.images import LabelledImages
-from effnet.data.loader import ALONE, BadImage, Share, eval_batches, prepare_images, train_batches
+from effnet.data.loader import ALONE, Share, eval_batches, prepare_images, train_batches
 from effnet.data.sources import open_data
+from effnet.data.transforms import cut_view
 from effnet.errors import UserError
 from effnet.schedule.progressive import StageSchedule
 
@@ -131,6 +133,24 @@ def test_a_source_is_told_of_repeated_images(two_stages):
     batches = _train(images, two_stages(IMAGES), augment=AugmentConfig(operations=0, repeats=2))
     for soon, batch in zip(told, batches, strict=True):
         assert soon[: len(batch.labels)].tolist() == batch.labels.tolist()
+
+
+@pytest.mark.parametrize("held_bytes", [0, 3000])
+def test_images_are_held_up_to_a_limit(picture, encode, two_stages, monkeypatch, held_bytes):
+    """With 0 bytes, each image goes through all steps alone."""
+    images = _images(picture, encode, bad=(3, 4))
+    held = []
+
+    def watched(view, config, *, out):
+        held.append(view.picture.held_bytes)
+        cut_view(view, config, out=out)
+
+    monkeypatch.setattr(filling, "cut_view", watched)
+    usual = _train(images, two_stages(IMAGES), most_bad=0.5)
+    # A PNG file is decoded as soon as it is opened; of a JPEG file, its bytes are held.
+    assert {size for size in held if size >= 1800} == {3 * 30 * (20 + index) for index in (0, 2, 6, 8, 10)}
+    monkeypatch.setattr(filling, "HELD_BYTES", held_bytes)
+    _assert_equal(_train(images, two_stages(IMAGES), most_bad=0.5), usual)
 
 
 @pytest.mark.parametrize("start_step", [1, 4, 6, 7])

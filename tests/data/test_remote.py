@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from effnet.config import AugmentConfig, DataConfig
-from effnet.data import cache, fetching, loader, remote, shards
+from effnet.data import cache, fetching, filling, remote, shards
 from effnet.data.copies import CopySettings
 from effnet.data.loader import train_batches
 from effnet.data.prepare import prepare_store
@@ -122,7 +122,7 @@ def cached(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _expectations_of_less_than_an_epoch(monkeypatch):
-    monkeypatch.setattr(loader, "EXPECTED_SAMPLES", 16)
+    monkeypatch.setattr(filling, "EXPECTED_SAMPLES", 16)
 
 
 @contextmanager

@@ -4,9 +4,10 @@ from PIL import Image
 
 from effnet.arch.preprocessing import Preprocessing
 from effnet.config import AugmentConfig, DataConfig
+from effnet.data.bad_images import BadImage
 from effnet.data.decode import decode_image
 from effnet.data.images import LabelledImages
-from effnet.data.loader import BadImage, eval_batches, train_batches
+from effnet.data.loader import eval_batches, train_batches
 from effnet.data.pillow import BadImageError, TruncatedImageError
 from effnet.data.repair import GREY, repair_image
 from effnet.errors import UserError

@@ -8,9 +8,10 @@ import torch
 
 from effnet.config import AugmentConfig, DataConfig
 from effnet.data import resident as resident_module
+from effnet.data.bad_images import BadImage
 from effnet.data.device_augment import augment_images
 from effnet.data.images import LabelledImages, Pyramid
-from effnet.data.loader import BadImage, Share, train_batches
+from effnet.data.loader import Share, train_batches
 from effnet.data.resident import load_resident, resident_batches
 from effnet.errors import UserError
 

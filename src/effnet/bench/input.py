@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
@@ -21,6 +21,7 @@ from effnet.config import ProgressiveConfig
 from effnet.data.copies import CopySettings, sides_for
 from effnet.data.images import LabelledImages
 from effnet.data.prepare import prepare_store
+from effnet.data.store import Encoding
 from effnet.schedule.progressive import image_sizes
 
 Task: TypeAlias = Literal["crop", "crop and RandAugment", "RandAugment alone"]
@@ -111,8 +112,8 @@ def bench_input(
         images: Photos in a round, at most.
         rounds: How often each method takes its turn.
         store: Folder of a store that was prepared from ``source``.
-        prepare: Make a store of the photos for as long as this takes, with the copies that a run of
-            `STAGES` stages needs.
+        prepare: Make a store of the photos of each encoding for as long as this takes, with the copies that
+            a run of `STAGES` stages needs.
         randaugment: Also measure with RandAugment behind the crop, and RandAugment by itself.
         announce: Told what is measured next.
 
@@ -124,9 +125,10 @@ def bench_input(
         scratch = Path(folder)
         (scratch / "photos").mkdir()
         photos = lay_out(source, images, scratch / "photos")
-        stored = open_stored(store, photos.names) if store else None
-        if prepare and stored is None:
-            stored = _prepared(photos, sizes, scratch / "store")
+        stored = open_stored(store, photos.names) if store else {}
+        if prepare and not stored:
+            for encoding in get_args(Encoding):
+                stored |= _prepared(photos, sizes, scratch / f"store-{encoding}", encoding)
         rows: list[Row] = []
         missing: dict[Missing, None] = {}
         for task, methods in _tasks(randaugment):
@@ -166,10 +168,12 @@ def _tasks(randaugment: bool) -> list[tuple[Task, tuple[Method, ...]]]:
     return [("crop", PIPELINES), ("crop and RandAugment", PIPELINES), ("RandAugment alone", RANDAUGMENTS)]
 
 
-def _prepared(photos: Photos, sizes: Sequence[int], out: Path) -> LabelledImages:
+def _prepared(
+    photos: Photos, sizes: Sequence[int], out: Path, encoding: Encoding
+) -> dict[Encoding, LabelledImages]:
     stages = ProgressiveConfig(stages=STAGES, image_size=(min(sizes), max(sizes)))
     short_sides = sides_for(image_sizes(stages, max(sizes)), evaluated_side=max(sizes))
-    prepare_store(str(photos.folder), out, CopySettings(short_sides=short_sides))
+    prepare_store(str(photos.folder), out, CopySettings(short_sides=short_sides, encoding=encoding))
     return open_stored(out, [file.relative_to(photos.folder).as_posix() for file in photos.files])
 
 
@@ -190,7 +194,7 @@ def _timings(
 
 def _rows(task: Task, workload: Workload, methods: Sequence[Method], timings: dict[str, Timing]) -> list[Row]:
     bytes_of: dict[str, float | None] = {"files": workload.photos.mean_bytes}
-    if workload.stored is not None:
+    if "jpeg" in workload.stored:
         bytes_of["copies"] = _mean_copy(workload)
     decoding_of = {"files": timings.get(DECODING), "copies": timings.get(DECODING_COPIES)}
     rows = []
@@ -217,9 +221,8 @@ def _rows(task: Task, workload: Workload, methods: Sequence[Method], timings: di
     return rows
 
 
-def _mean_copy(workload: Workload) -> float | None:
-    files = [len(copy) for copy in ours.read_copies(workload) if isinstance(copy, bytes)]
-    return sum(files) / len(files) if files else None
+def _mean_copy(workload: Workload) -> float:
+    return statistics.mean(map(len, ours.read_copies(workload)))
 
 
 def _versions() -> dict[str, str]:

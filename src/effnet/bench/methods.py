@@ -28,24 +28,18 @@ class Method:
 PIPELINES = (
     Method(name=BASELINE, open=transcribed.timm_pipeline),
     Method(name="torchvision: Pillow, bilinear, float32", open=transcribed.torchvision_pipeline),
-    Method(name="effnet: bilinear", open=ours.images_alone(ours.AS_RELEASED)),
+    Method(name="effnet: first epoch", open=ours.loader(ours.AS_RELEASED)),
+    Method(name="effnet: 10 epochs", open=ours.loader(ours.AS_RELEASED, epochs=10, regions=False)),
+    Method(name="effnet: 10 epochs, nvImageCodec", open=ours.loader(ours.AS_RELEASED, epochs=10)),
+    Method(name="effnet: first epoch, antialias", open=ours.loader(ours.ANTIALIASED)),
+    Method(name="effnet: first epoch, bicubic with antialias, as timm", open=ours.loader(ours.LIKE_TIMM)),
     Method(
-        name="effnet: bilinear, decoding in parts", open=ours.images_alone(ours.AS_RELEASED, in_parts=True)
-    ),
-    Method(name="effnet: bilinear, whole loader", open=ours.whole_loader(ours.AS_RELEASED)),
-    Method(
-        name="effnet: bilinear, whole loader, 4 epochs in parts",
-        open=ours.whole_loader(ours.AS_RELEASED, epochs=4),
-    ),
-    Method(name="effnet: bilinear with antialias", open=ours.images_alone(ours.ANTIALIASED)),
-    Method(name="effnet: bicubic with antialias, as timm", open=ours.images_alone(ours.LIKE_TIMM)),
-    Method(
-        name="effnet: from the store", open=ours.images_alone(ours.AS_RELEASED, stored=True), reads="copies"
+        name="effnet: from the store", open=ours.loader(ours.AS_RELEASED, encoding="jpeg"), reads="copies"
     ),
     Method(
-        name="effnet: from the store, whole loader",
-        open=ours.whole_loader(ours.AS_RELEASED, stored=True),
-        reads="copies",
+        name="effnet: from a store of pixels",
+        open=ours.loader(ours.AS_RELEASED, encoding="raw"),
+        reads="its own",
     ),
     Method(name="timm itself, 1 worker process", open=peers.timm_loader),
     Method(name="torchvision itself", open=peers.torchvision_transforms),

@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import count
-from typing import TypeAlias
+from unittest.mock import patch
 
-import numpy as np
 import simplejpeg
-from jaxtyping import UInt8
 
 from effnet.bench.measure import Pass
 from effnet.bench.workload import (
@@ -27,77 +25,46 @@ from effnet.bench.workload import (
     Workload,
 )
 from effnet.config import AugmentConfig, DataConfig
+from effnet.data import region
 from effnet.data.images import Encoded, LabelledImages, Pyramid
 from effnet.data.loader import train_batches
-from effnet.data.order import sample_random
-from effnet.data.region import is_installed
-from effnet.data.transforms import train_image
+from effnet.data.pixels import Pixels
+from effnet.data.reading import read_file
+from effnet.data.store import Encoding
 from effnet.schedule.progressive import StageSchedule, StageSettings
 
 AS_RELEASED = DataConfig(workers=1, crop_area=CROP_AREA, crop_aspect=CROP_ASPECT)
 """The default configuration, but for the crops' area, which is every method's here."""
 ANTIALIASED = replace(AS_RELEASED, antialias=True)
 LIKE_TIMM = replace(AS_RELEASED, antialias=True, interpolation="bicubic")
-Copy: TypeAlias = bytes | UInt8[np.ndarray, "H W 3"]
-_SEED = 0
 
 
-def images_alone(config: DataConfig, *, stored: bool = False, in_parts: bool = False) -> Open:
-    """Return a method that makes batches of one image after the other, without the loader's threads.
-
-    Args:
-        config: How crops are drawn and resized.
-        stored: Whether to read from the prepared store.
-        in_parts: Whether to decode crops alone where that is worth it, as in every epoch but the first.
-    """
-
-    @contextmanager
-    def open_method(workload: Workload) -> Iterator[Pass]:
-        if in_parts:
-            _check_parts()
-        images, samples = _images(workload, stored), count()
-        settings, augment = _settings(workload, len(images)), _augment(workload)
-
-        def run() -> int:
-            for start in range(0, len(images), BATCH_SIZE):
-                rows = range(start, min(start + BATCH_SIZE, len(images)))
-                batch = np.empty((len(rows), workload.size, workload.size, 3), np.uint8)
-                for row, index in enumerate(rows):
-                    train_image(
-                        images.read(index),
-                        settings,
-                        config=config,
-                        augment=augment,
-                        rng=sample_random(_SEED, next(samples)),
-                        out=batch[row],
-                        is_whole=in_parts,
-                    )
-            return len(images)
-
-        yield run
-
-    return open_method
-
-
-def whole_loader(config: DataConfig, *, stored: bool = False, epochs: int = 1) -> Open:
+def loader(
+    config: DataConfig, *, encoding: Encoding | None = None, epochs: int = 1, regions: bool = True
+) -> Open:
     """Return a method that takes batches from the loader, as a training run does.
 
     Args:
         config: How crops are drawn and resized.
-        stored: Whether to read from the prepared store.
-        epochs: Of several, all but the first decode crops alone where that is worth it.
+        encoding: Of the prepared store to read from; None: the photos' files are read.
+        epochs: Of several, all but the first decode only parts of the files.
+        regions: Whether nvImageCodec decodes the parts where it is faster; else there is simplejpeg alone.
     """
 
     @contextmanager
     def open_method(workload: Workload) -> Iterator[Pass]:
-        if epochs > 1:
-            _check_parts()
-        images, augment, seeds = _images(workload, stored), _augment(workload), count()
+        is_installed = region.is_installed()
+        if regions and epochs > 1 and not is_installed:
+            raise UnavailableError("nvImageCodec is not installed; it is in the extra 'region'")
+        images, augment, seeds = _images(workload, encoding), _augment(workload), count()
         settings = _settings(workload, len(images), epochs)
         schedule = StageSchedule((settings,), len(images), settings.batch_size)
 
         def run() -> int:
-            with closing(train_batches(images, schedule, config, augment, seed=next(seeds))) as batches:
+            with (
+                patch.object(region, "is_installed", lambda: regions and is_installed),
+                closing(train_batches(images, schedule, config, augment, seed=next(seeds))) as batches,
+            ):
                 return sum(len(batch.images) for batch in batches)
 
         yield run
@@ -125,9 +92,7 @@ def decode_copies() -> Open:
 
     @contextmanager
     def open_method(workload: Workload) -> Iterator[Pass]:
-        copies = [copy for copy in read_copies(workload) if isinstance(copy, bytes)]
-        if not copies:
-            raise UnavailableError("the store has pixels, not JPEG")
+        copies = read_copies(workload)
 
         def run() -> int:
             for copy in copies:
@@ -139,18 +104,19 @@ def decode_copies() -> Open:
     return open_method
 
 
-def read_copies(workload: Workload) -> list[Copy]:
-    """Return the copies that one pass over a store reads.
+def read_copies(workload: Workload) -> list[bytes]:
+    """Return the JPEG files that one pass over a store reads.
 
     Raises:
-        UnavailableError: There is no store.
+        UnavailableError: There is no store of JPEG files.
     """
-    copies: list[Copy] = []
+    copies: list[bytes] = []
 
-    def noting(read: Callable[[int], Copy]) -> Callable[[int], Copy]:
-        def read_and_note(place: int) -> Copy:
-            copies.append(read(place))
-            return copies[-1]
+    def noting(read: Callable[[int], bytes | Pixels]) -> Callable[[int], bytes | Pixels]:
+        def read_and_note(place: int) -> bytes | Pixels:
+            copy = read(place)
+            copies.extend([copy] if isinstance(copy, bytes) else [])
+            return copy
 
         return read_and_note
 
@@ -158,31 +124,29 @@ def read_copies(workload: Workload) -> list[Copy]:
         pyramid = images.read(index)
         return replace(pyramid, read=noting(pyramid.read)) if isinstance(pyramid, Pyramid) else pyramid
 
-    images = _images(workload, stored=True)
-    with images_alone(AS_RELEASED, stored=True)(
-        replace(workload, stored=replace(images, read=watched))
-    ) as run:
+    images = _images(workload, "jpeg")
+    watched_images = replace(images, read=watched)
+    with loader(AS_RELEASED, encoding="jpeg")(replace(workload, stored={"jpeg": watched_images})) as run:
         run()
     return copies
 
 
-def _images(workload: Workload, stored: bool) -> LabelledImages:
+def _images(workload: Workload, encoding: Encoding | None) -> LabelledImages:
     photos = workload.photos
-    if not stored:
+    if encoding is None:
         return LabelledImages(
             class_names=tuple(str(label) for label in range(int(photos.labels.max()) + 1)),
             labels=photos.labels,
             names=tuple(str(file) for file in photos.files),
-            read=lambda index: photos.files[index].read_bytes(),
+            read=lambda index: read_file(photos.files[index]),
         )
-    if workload.stored is None:
+    if not workload.stored:
         raise UnavailableError("there is no prepared store; name one with --store or let --prepare make one")
-    return workload.stored
-
-
-def _check_parts() -> None:
-    if not is_installed():
-        raise UnavailableError("nvImageCodec is not installed; it is in the extra 'region'")
+    if encoding not in workload.stored:
+        raise UnavailableError(
+            "the store has JPEG, not pixels" if encoding == "raw" else "the store has pixels, not JPEG"
+        )
+    return workload.stored[encoding]
 
 
 def _settings(workload: Workload, images: int, epochs: int = 1) -> StageSettings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from jaxtyping import Int64
 from effnet.bench.measure import Pass
 from effnet.data.images import LabelledImages
 from effnet.data.sources import open_splits
-from effnet.data.store import is_store
+from effnet.data.store import Encoding, is_store, read_manifest
 from effnet.errors import UserError
 
 CROP_AREA = (0.08, 1.0)
@@ -63,8 +63,8 @@ class Workload:
     """Of each photo a random crop of `CROP_AREA` and `CROP_ASPECT`, resized to a square, mirrored or not."""
 
     photos: Photos
-    stored: LabelledImages | None
-    """The photos' copies in a prepared store, if there is one."""
+    stored: Mapping[Encoding, LabelledImages]
+    """The photos' copies in prepared stores, if there are any."""
     size: int
     """Side of the result in pixels."""
     randaugment: bool
@@ -108,8 +108,8 @@ def lay_out(source: str, images: int, folder: Path) -> Photos:
     )
 
 
-def open_stored(store: Path, names: Sequence[str]) -> LabelledImages:
-    """Open the copies of some images in a prepared store.
+def open_stored(store: Path, names: Sequence[str]) -> dict[Encoding, LabelledImages]:
+    """Open the copies of some images in a prepared store; return them under their encoding.
 
     Args:
         store: Its folder.
@@ -127,4 +127,4 @@ def open_stored(store: Path, names: Sequence[str]) -> LabelledImages:
         raise UserError(
             f"the store '{store}' lacks {missing}; give the one that was prepared from these photos"
         )
-    return train.subset(np.array([place_of[name] for name in names]))
+    return {read_manifest(store).encoding: train.subset(np.array([place_of[name] for name in names]))}

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from effnet.data.bad_images import bad_reason
 from effnet.data.copies import Copies, CopySettings, make_copies
 from effnet.data.images import LabelledImages
-from effnet.data.loader import bad_reason
 from effnet.data.pillow import BadImageError
 from effnet.data.threads import chunks, run_ahead
 from effnet.errors import UserError

@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 from effnet.data.color import convert_pixels, srgb_transform
 from effnet.data.crops import Crop
 from effnet.data.images import Encoded, Pyramid
-from effnet.data.jpeg import JPEG_START, JpegHeader, decode_jpeg, has_end, read_header
+from effnet.data.jpeg import JPEG_START, JpegHeader, decode_jpeg, decode_top, has_end, read_header, saves_rows
 from effnet.data.orientation import is_mirrored, upright
 from effnet.data.pillow import BadImageError, decode_with_pillow
 from effnet.data.region import decode_region, saves_enough
@@ -44,7 +44,19 @@ class Picture:
 
     height: int
     width: int
+    held_bytes: int
+    """What is kept in memory for it."""
     _decode: Callable[[Crop, int, bool], _Part]
+    _fetch: Callable[[Crop, int], tuple[Picture, Crop]] | None = None
+
+    def fetch(self, crop: Crop, size: int) -> tuple[Picture, Crop]:
+        """Read, but do not decode, what `decode` would; return it, and where the crop lies in it.
+
+        Raises:
+            BadImageError: A copy of the image is damaged.
+            OSError: A copy of the image cannot be read.
+        """
+        return self._fetch(crop, size) if self._fetch else (self, crop)
 
     def decode(self, crop: Crop, size: int, *, antialias: bool = True) -> _Part:
         """Decode pixels that cover a crop.
@@ -110,21 +122,27 @@ def decode_image(encoded: Encoded) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def _decoded_picture(pixels: UInt8[np.ndarray, "H W 3"]) -> Picture:
-    return Picture(pixels.shape[0], pixels.shape[1], lambda crop, _size, _antialias: (pixels, crop))
+    return Picture(
+        len(pixels), pixels.shape[1], pixels.nbytes, lambda crop, _size, _antialias: (pixels, crop)
+    )
 
 
 def _pyramid_picture(pyramid: Pyramid, max_enlargement: float) -> Picture:
     """Choose the copy by the crop."""
     short_side = min(pyramid.height, pyramid.width)
 
-    def decode(crop: Crop, size: int, antialias: bool) -> _Part:
+    def fetch(crop: Crop, size: int) -> tuple[Picture, Crop]:
         needed = size * max(short_side / min(crop.width, crop.height) / max_enlargement, 1)
         fitting = (place for place, side in enumerate(pyramid.short_sides) if side >= needed)
-        copy = open_image(pyramid.read(next(fitting, len(pyramid.short_sides) - 1)))
-        scaled = crop.scaled(copy.width / pyramid.width, copy.height / pyramid.height)
+        # A copy is whole: it comes from our encoder, and with a checksum.
+        copy = open_image(pyramid.read(next(fitting, len(pyramid.short_sides) - 1)), is_whole=True)
+        return copy, crop.scaled(copy.width / pyramid.width, copy.height / pyramid.height)
+
+    def decode(crop: Crop, size: int, antialias: bool) -> _Part:
+        copy, scaled = fetch(crop, size)
         return copy.decode(scaled, size, antialias=antialias)
 
-    return Picture(pyramid.height, pyramid.width, decode)
+    return Picture(pyramid.height, pyramid.width, 0, decode, fetch)
 
 
 def _jpeg_picture(encoded: bytes, is_whole: bool) -> Picture | None:
@@ -149,7 +167,7 @@ def _jpeg_picture(encoded: bytes, is_whole: bool) -> Picture | None:
         pixels, crop = _cut(*part, margin)
         return convert_pixels(pixels, to_srgb), crop
 
-    return Picture(*_upright_shape(header), decode)
+    return Picture(*_upright_shape(header), len(encoded), decode)
 
 
 def _upright_shape(header: JpegHeader) -> tuple[int, int]:
@@ -169,12 +187,13 @@ def _decode_whole(encoded: bytes, header: JpegHeader, crop: Crop, shrink: int) -
 def _decode_part(encoded: bytes, header: JpegHeader, crop: Crop, margin: int) -> _Part | None:
     """Decode a crop alone, where that is possible and worth it."""
     rows, columns = _around(crop, margin, header.height, header.width)
-    if header.orientation != 1 or not saves_enough(header.height, header.width, rows, columns):
+    if header.orientation != 1 or not has_end(encoded, header):  # It was whole once, but files change.
         return None
-    if not has_end(encoded, header):  # It was whole once, but files change.
-        return None
-    pixels = decode_region(encoded, rows, columns)
-    return None if pixels is None else (pixels, _inside(crop, rows, columns))
+    if saves_enough(header.height, header.width, rows, columns):
+        pixels = decode_region(encoded, rows, columns)
+        return None if pixels is None else (pixels, _inside(crop, rows, columns))
+    pixels = decode_top(encoded, header, rows.stop) if saves_rows(header, rows.stop) else None
+    return None if pixels is None else (pixels, crop)
 
 
 def _cut(pixels: UInt8[np.ndarray, "H W 3"], crop: Crop, margin: int) -> _Part:
@@ -189,7 +208,8 @@ def _margin(crop: Crop, size: int) -> int:
 
 def _around(crop: Crop, margin: int, height: int, width: int) -> tuple[slice, slice]:
     """Return rows and columns of a crop and a margin, inside the image."""
-    top, left = math.floor(crop.y) - margin, math.floor(crop.x) - margin
+    # From even places on, so that a half is rounded to the same pixel as in the whole.
+    top, left = (math.floor(start - margin) // 2 * 2 for start in (crop.y, crop.x))
     bottom, right = math.ceil(crop.y + crop.height) + margin, math.ceil(crop.x + crop.width) + margin
     return slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width))
 

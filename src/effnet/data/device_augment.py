@@ -19,12 +19,11 @@ import torch
 from jaxtyping import Bool, Float64, Int32, Int64, Shaped, UInt8
 from torch import Tensor
 
-from effnet.config import AugmentConfig, DataConfig
-from effnet.data.augment import PATCHES, draw_view, most_operations
+from effnet.config import AugmentConfig
+from effnet.data.augment import PATCHES, DrawnView, most_operations
 from effnet.data.operations import KINDS, MATRICES
 from effnet.data.patches import Patch, channel_levels, noise
 from effnet.data.pixels import FILL, Table
-from effnet.schedule.progressive import StageSettings
 
 Images: TypeAlias = UInt8[Tensor, "n H W 3"]
 _Tables: TypeAlias = UInt8[Tensor, "n 256 3"]
@@ -49,7 +48,7 @@ class DrawnViews:
 
     @classmethod
     def empty(cls, images: int, augment: AugmentConfig) -> DrawnViews:
-        """Return draws for so many images, to be filled in by `draw`; nothing is done to them yet."""
+        """Return draws for so many images, to be filled in by `note`; nothing is done to them yet."""
         operations = most_operations(augment)
         return cls(
             is_mirrored=np.zeros(images, bool),
@@ -59,17 +58,8 @@ class DrawnViews:
             patches=np.zeros((images, PATCHES, len(Patch())), np.int64),
         )
 
-    def draw(
-        self,
-        row: int,
-        settings: StageSettings,
-        *,
-        config: DataConfig,
-        augment: AugmentConfig,
-        rng: np.random.Generator,
-    ) -> None:
-        """Draw what `train_image` would do to an image behind its crop."""
-        view = draw_view(settings, flip=config.flip, augment=augment, rng=rng)
+    def note(self, row: int, view: DrawnView) -> None:
+        """Note what was drawn for an image."""
         self.is_mirrored[row] = view.is_mirrored
         for turn, (kind, argument, place) in enumerate(view.operations):
             self.operations[row, turn] = _PLACES[kind]

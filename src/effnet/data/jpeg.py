@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -25,13 +25,19 @@ MAX_SCANS = 100
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 _APP1, _APP2, _SCAN = 0xE1, 0xE2, 0xDA
 _PROGRESSIVE_FRAMES = (0xC2, 0xCA)
+_SEQUENTIAL_FRAMES = (0xC0, 0xC1)
+_RESTARTS = 0xDD
 _WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xDA), 0xFF})
 # Where libjpeg only warns though pixels are lost; its other warnings are of matters of form.
 _DAMAGE = re.compile(r"bad (Huffman|arithmetic) code|instead of RST|extraneous bytes before marker 0xd[0-7]")
+_MORE_ROWS = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
+# The colours of a row may be mixed with those of rows below it, which the last rows of a picture lack.
+_ROWS_BELOW = 8
+# Pixels, and their share of a picture, that it costs as much to decode as to make a copy of the file.
+_LEAST_LEFT_OUT, _LEAST_LEFT_OUT_SHARE = 2_000, 1 / 32
 
 
-@dataclass(frozen=True, slots=True)
-class JpegHeader:
+class JpegHeader(NamedTuple):
     """What a file says before its pixels."""
 
     height: int
@@ -44,6 +50,8 @@ class JpegHeader:
     """ICC; empty where there is none, or not all of it."""
     scan: int
     """Where in the file the first scan starts."""
+    height_place: int | None
+    """Where in the file the height stands; None unless all pixels follow in one go, from top to bottom."""
 
 
 def read_header(encoded: bytes) -> JpegHeader | None:
@@ -58,8 +66,13 @@ def read_header(encoded: bytes) -> JpegHeader | None:
         return None
     check_pixels(height, width)
     exif, xmp, profile_parts, scan = b"", b"", [], len(encoded)
+    frame, colors, has_restarts = 0, b"", False
     for marker, start, end in _segments(encoded):
-        if marker == _APP1 and encoded.startswith(_EXIF, start):
+        if marker in _SEQUENTIAL_FRAMES:
+            frame, colors = start, encoded[start + 5 : start + 6]
+        elif marker == _RESTARTS:
+            has_restarts = True
+        elif marker == _APP1 and encoded.startswith(_EXIF, start):
             exif += encoded[start + len(_EXIF) : end]
         elif marker == _APP1 and encoded.startswith(_XMP, start):
             xmp = encoded[start + len(_XMP) : end]
@@ -68,7 +81,17 @@ def read_header(encoded: bytes) -> JpegHeader | None:
         elif marker in _PROGRESSIVE_FRAMES:
             _check_scans(encoded)
         scan = end
-    return JpegHeader(height, width, colorspace, parse_orientation(exif, xmp), _joined(profile_parts), scan)
+    # Of all the colours that the frame announces, the first scan has each.
+    is_one_scan = frame > 0 and not has_restarts and encoded.startswith(colors, start)
+    return JpegHeader(
+        height,
+        width,
+        colorspace,
+        parse_orientation(exif, xmp) if exif or xmp else 1,
+        _joined(profile_parts) if profile_parts else b"",
+        scan,
+        frame + 1 if is_one_scan else None,
+    )
 
 
 def decode_jpeg(
@@ -101,6 +124,38 @@ def decode_jpeg(
         return simplejpeg.decode_jpeg(encoded, colorspace, min_height=height, min_width=width, strict=False)
     except ValueError as error:
         raise BadImageError(f"the JPEG file cannot be decoded: {error}") from error
+
+
+def saves_rows(header: JpegHeader, rows: int) -> bool:
+    """Whether `decode_top` can decode the first rows of a file, and is worth it."""
+    left_out = (header.height - rows - _ROWS_BELOW) * header.width
+    least = max(_LEAST_LEFT_OUT, header.height * header.width * _LEAST_LEFT_OUT_SHARE)
+    return header.height_place is not None and left_out >= least
+
+
+def decode_top(encoded: bytes, header: JpegHeader, rows: int) -> UInt8[np.ndarray, "H W 3"] | None:
+    """Decode the first rows of a file alone, strictly as far as they reach: as a picture of less height.
+
+    Args:
+        encoded: The file.
+        header: Of it; must have a ``height_place``.
+        rows: How many are needed.
+
+    Returns:
+        RGB, bit for bit as in the whole picture; None where something is wrong with them.
+    """
+    place, height = header.height_place, min(rows + _ROWS_BELOW, header.height)
+    assert place is not None
+    shorter = bytearray(encoded)
+    shorter[place : place + 2] = height.to_bytes(2, "big")
+    pixels = np.empty((height, header.width, 3), np.uint8)
+    try:
+        simplejpeg.decode_jpeg(shorter, "RGB", buffer=pixels)
+    except ValueError as error:
+        # What is complained of first is left out below, so nothing was wrong above.
+        if not _MORE_ROWS.fullmatch(str(error)):
+            return None
+    return pixels[:rows]
 
 
 def has_end(encoded: bytes, header: JpegHeader) -> bool:

@@ -9,33 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from effnet.arch.preprocessing import Preprocessing
 from effnet.config import AugmentConfig, DataConfig
+from effnet.data.bad_images import BadImage, bad_images, bad_reason, too_many_bad
 from effnet.data.device_augment import DrawnViews
 from effnet.data.failures import named_failures
-from effnet.data.images import Encoded, LabelledImages
-from effnet.data.order import sample_order, sample_random
-from effnet.data.pillow import BadImageError, TruncatedImageError
-from effnet.data.repair import repair_image
+from effnet.data.filling import TrainPlan, Views
+from effnet.data.images import LabelledImages
+from effnet.data.pillow import BadImageError
 from effnet.data.threads import chunks, run_ahead
-from effnet.data.transforms import eval_image, train_crop, train_image
-from effnet.errors import UserError
+from effnet.data.transforms import eval_image
 from effnet.schedule.progressive import StageSchedule, StageSettings
-
-EXPECTED_SAMPLES = 8192
-"""How far ahead a source that fetches images in blocks is told what will be read."""
-
-EXAMPLES = 5
-"""How many bad images the message names that ends a run."""
 
 _Pixels: TypeAlias = UInt8[np.ndarray, "S S 3"]
 
@@ -54,14 +47,6 @@ class Share(NamedTuple):
 
 
 ALONE = Share()
-
-
-@dataclass(frozen=True, slots=True)
-class BadImage:
-    """An image that could not be used."""
-
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -124,7 +109,7 @@ def train_batches(
         WorkerError: A thread died of something that was not expected.
     """
     most_bad = min(int(data.max_bad_fraction * len(images)), len(images) - 1)
-    views = _Views(
+    views = Views(
         images=images,
         config=data,
         augment=augment,
@@ -133,9 +118,13 @@ def train_batches(
     )
     reasons: dict[int, str] = {}
 
-    def plan() -> Iterator[tuple[_TrainPlan, list[Callable[[], dict[int, str]]]]]:
+    def plan() -> Iterator[tuple[TrainPlan, list[Callable[[], dict[int, str]]]]]:
         for step in range(start_step, schedule.total_steps):
-            batch = _TrainPlan.of(images, schedule, step, seed, share, augment=augment)
+            settings = schedule.at(step)
+            own = share.of(settings.batch_size)
+            first = schedule.samples_before(step) + own.start
+            samples = range(first, first + len(own))
+            batch = TrainPlan.of(images, settings, augment, step=step, seed=seed, samples=samples)
             calls: list[Callable[[], dict[int, str]]] = [
                 partial(views.fill, batch, rows) for rows in chunks(len(batch.order), data.workers)
             ]
@@ -154,7 +143,7 @@ def train_batches(
                 settings=batch.settings,
                 step=batch.step,
                 drawn=batch.drawn,
-                bad=_reports(images, new),
+                bad=bad_images(images, new),
             )
 
 
@@ -198,7 +187,7 @@ def eval_batches(
             yield EvalBatch(
                 images=torch.from_numpy(pixels),
                 labels=torch.from_numpy(images.labels_at(np.array(list(good), np.int64))),
-                bad=_reports(images, bad),
+                bad=bad_images(images, bad),
             )
 
 
@@ -228,134 +217,6 @@ def prepare_images(
     return pixels.sub_(255 * mean).div_(255 * std).to(dtype).contiguous(memory_format=layout)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _TrainPlan:
-    """A training batch before and while its pixels are filled in."""
-
-    step: int
-    settings: StageSettings
-    seed: int
-    first_sample: int
-    order: Int64[np.ndarray, " N"]
-    images: UInt8[Tensor, "N S S 3"]
-    pixels: UInt8[np.ndarray, "N S S 3"]
-    """The same memory as ``images``."""
-    used: Int64[np.ndarray, " N"]
-    """Which image is in which row, once it is filled: those of ``order``, or what replaces them."""
-    drawn: DrawnViews | None
-
-    @classmethod
-    def of(
-        cls,
-        images: LabelledImages,
-        schedule: StageSchedule,
-        step: int,
-        seed: int,
-        share: Share,
-        *,
-        augment: AugmentConfig,
-    ) -> _TrainPlan:
-        settings = schedule.at(step)
-        own = share.of(settings.batch_size)
-        count, size = len(own), settings.image_size
-        first = schedule.samples_before(step) + own.start
-        if images.expect is not None:
-            soon = sample_order(
-                seed,
-                first,
-                first + min(EXPECTED_SAMPLES, len(images)),
-                images=len(images),
-                blocks=images.blocks,
-                repeats=augment.repeats,
-            )
-            images.expect(soon)
-        # Pinned memory of batches that are done with is used again by torch itself.
-        memory = torch.empty((count, size, size, 3), dtype=torch.uint8, pin_memory=torch.cuda.is_available())
-        return cls(
-            step=step,
-            settings=settings,
-            seed=seed,
-            first_sample=first,
-            order=sample_order(
-                seed,
-                first,
-                first + count,
-                images=len(images),
-                blocks=images.blocks,
-                repeats=augment.repeats,
-            ),
-            images=memory,
-            pixels=memory.numpy(),
-            used=np.empty(count, np.int64),
-            drawn=DrawnViews.empty(count, augment) if augment.place == "device" else None,
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Views:
-    """How a run looks at its images."""
-
-    images: LabelledImages
-    config: DataConfig
-    augment: AugmentConfig
-    most_bad: int
-    found_whole: Bool[np.ndarray, " N"]
-    """Which images were decoded without an error, by any thread."""
-    known_bad: dict[int, str] = field(default_factory=dict)
-    """Which images cannot be used, and why, found by any thread; none of them is tried again."""
-
-    def fill(self, batch: _TrainPlan, rows: range) -> dict[int, str]:
-        """Fill some rows of a batch; return what is wrong with which images that came up."""
-        wrong: dict[int, str] = {}
-        for row in rows:
-            index = int(batch.order[row])
-            while not self._fill_row(batch, row, index, wrong):
-                if len(wrong) > self.most_bad:
-                    raise too_many_bad(self.images, wrong, self.config)
-                index = (index + 1) % len(self.images)
-            batch.used[row] = index
-        return wrong
-
-    def _fill_row(self, batch: _TrainPlan, row: int, index: int, wrong: dict[int, str]) -> bool:
-        """Fill a row, unless the image cannot be used; note what is wrong with it."""
-        if index not in self.known_bad:
-            try:
-                with named_failures(self.images.names[index]):
-                    damage = self._look(batch, row, index)
-            except (BadImageError, OSError) as error:
-                self.known_bad[index] = bad_reason(error)
-            else:
-                wrong |= {index: damage} if damage else {}
-                return True
-        wrong[index] = self.known_bad[index]
-        return False
-
-    def _look(self, batch: _TrainPlan, row: int, index: int) -> str | None:
-        """Fill a row; return what was repaired, if anything."""
-        encoded = self.images.read(index)
-        try:
-            self._draw(batch, row, encoded, is_whole=bool(self.found_whole[index]))
-        except TruncatedImageError as error:
-            if self.config.damaged == "skip" or not isinstance(encoded, bytes):
-                raise
-            repaired = repair_image(encoded, error.reason)
-            self._draw(batch, row, repaired.pixels)
-            return repaired.reason
-        self.found_whole[index] = True
-        return None
-
-    def _draw(self, batch: _TrainPlan, row: int, encoded: Encoded, *, is_whole: bool = False) -> None:
-        settings, config, augment, out = batch.settings, self.config, self.augment, batch.pixels[row]
-        rng = sample_random(batch.seed, batch.first_sample + row)
-        if batch.drawn is None:
-            train_image(
-                encoded, settings, config=config, augment=augment, rng=rng, out=out, is_whole=is_whole
-            )
-        else:
-            train_crop(encoded, config=config, rng=rng, out=out, is_whole=is_whole)
-            batch.drawn.draw(row, settings, config=config, augment=augment, rng=rng)
-
-
 def _read_eval(indices: range, images: LabelledImages, preprocessing: Preprocessing) -> list[_Pixels | str]:
     """Return each image's pixels, or why there are none; nothing is repaired that is scored."""
     views: list[_Pixels | str] = []
@@ -366,26 +227,3 @@ def _read_eval(indices: range, images: LabelledImages, preprocessing: Preprocess
         except (BadImageError, OSError) as error:
             views.append(bad_reason(error))
     return views
-
-
-def bad_reason(error: BadImageError | OSError) -> str:
-    """Return why an image cannot be used, in a few words."""
-    if isinstance(error, BadImageError):
-        return error.reason
-    return error.strerror or str(error)
-
-
-def _reports(images: LabelledImages, reasons: dict[int, str]) -> tuple[BadImage, ...]:
-    return tuple(BadImage(images.names[index], reason) for index, reason in reasons.items())
-
-
-def too_many_bad(images: LabelledImages, reasons: dict[int, str], config: DataConfig) -> UserError:
-    """Return what ends a run of which too many images, by their indices, cannot be used."""
-    listed = [f"{images.names[index]}: {reason}" for index, reason in list(reasons.items())[:EXAMPLES]]
-    if len(reasons) > EXAMPLES:
-        listed.append(f"and {len(reasons) - EXAMPLES} more")
-    return UserError(
-        f"{len(reasons)} of {len(images)} training images cannot be read ({len(reasons) / len(images):.1%}), "
-        f"more than data.max_bad_fraction = {config.max_bad_fraction:g} allows: {'; '.join(listed)}; mend or "
-        f"remove them ('effnet data check {config.source}' finds all), or allow more"
-    )

@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import UInt8
 
-LEAST_SAVED_PIXELS = 20_000
+LEAST_SAVED_PIXELS = 40_000
 """Fewer are not worth the tens of microseconds that it takes to ask for a part."""
 
 LEAST_SAVED_SHARE = 0.5

@@ -19,13 +19,15 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from effnet.config import AugmentConfig, DataConfig
+from effnet.data.augment import draw_view
+from effnet.data.bad_images import BadImage, bad_images, bad_reason, too_many_bad
 from effnet.data.crops import draw_crop
 from effnet.data.decode import decode_image
 from effnet.data.device_augment import DrawnViews, moved
 from effnet.data.device_resize import resize_crops
 from effnet.data.failures import named_failures
 from effnet.data.images import LabelledImages, Pyramid
-from effnet.data.loader import ALONE, BadImage, Batch, Share, bad_reason, too_many_bad
+from effnet.data.loader import ALONE, Batch, Share
 from effnet.data.order import sample_order, sample_random
 from effnet.data.pillow import BadImageError
 from effnet.data.threads import chunks, run_ahead
@@ -96,7 +98,7 @@ def load_resident(images: LabelledImages, config: DataConfig, device: torch.devi
         blocks=images.blocks,
         height=first.height,
         width=first.width,
-        bad=tuple(BadImage(images.names[index], reason) for index, reason in reasons.items()),
+        bad=bad_images(images, reasons),
     )
 
 
@@ -216,7 +218,8 @@ class _Draws:
             scaled = crop.scaled(width / self.resident.width, height / self.resident.height)
             tall, wide = scaled.rounded(height, width)
             batch.boxes[row] = tall.start, wide.start, tall.stop - tall.start, wide.stop - wide.start
-            batch.drawn.draw(row, batch.settings, config=self.config, augment=self.augment, rng=rng)
+            view = draw_view(batch.settings, flip=self.config.flip, augment=self.augment, rng=rng)
+            batch.drawn.note(row, view)
 
 
 def _decode_all(images: LabelledImages, workers: int) -> Generator[_Decoded | str, None, None]:

@@ -1,10 +1,12 @@
 """From one encoded image to the square of pixels that a network trains on or is evaluated on.
 
-Each step is a function of its own: crop drawn, as much decoded as it needs, resized, augmented.
+Each step is a function of its own: view drawn, as much decoded as it needs, resized, augmented.
 Dimension key: H height, W width, S side of the result.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,14 +17,70 @@ from torch.nn.functional import interpolate
 
 from effnet.arch.preprocessing import Interpolation, Preprocessing
 from effnet.config import AugmentConfig, DataConfig
-from effnet.data.augment import change, draw_view
+from effnet.data.augment import DrawnView, change, draw_view
 from effnet.data.crops import Crop, center_crop, draw_crop
-from effnet.data.decode import open_image
+from effnet.data.decode import Picture, open_image
 from effnet.data.images import Encoded
 from effnet.schedule.progressive import StageSettings
 
 _CV2_FILTERS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 _PILLOW_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+class TrainView(NamedTuple):
+    """One random view of an image, of which no pixel is decoded yet."""
+
+    picture: Picture
+    crop: Crop
+    drawn: DrawnView
+    """What is done behind the crop."""
+
+
+def open_view(
+    encoded: Encoded,
+    settings: StageSettings,
+    *,
+    config: DataConfig,
+    augment: AugmentConfig,
+    rng: np.random.Generator,
+    is_whole: bool = False,
+) -> TrainView:
+    """Draw one random view of an image: its crop, and what is done behind it.
+
+    Args:
+        encoded: An image file, pixels, or copies of an image.
+        settings: Image size, RandAugment's magnitude, probability of random erasing.
+        config: How crops are drawn.
+        augment: What is done behind the crop.
+        rng: The only source of randomness. What is drawn depends on the image's own size only, not on the
+            copy of it or the scale at which it is decoded.
+        is_whole: Whether this image was decoded before without an error; the view is the same, sooner.
+
+    Raises:
+        BadImageError: The image cannot be decoded.
+        OSError: A copy of it cannot be read.
+    """
+    picture = open_image(encoded, max_enlargement=config.max_enlargement, is_whole=is_whole)
+    crop = draw_crop(picture.height, picture.width, config, rng)
+    drawn = draw_view(settings, flip=config.flip, augment=augment, rng=rng)
+    picture, crop = picture.fetch(crop, settings.image_size)
+    return TrainView(picture, crop, drawn)
+
+
+def cut_view(view: TrainView, config: DataConfig, *, out: UInt8[np.ndarray, "S S 3"]) -> None:
+    """Decode a view's crop and resize it; nothing else is done to it.
+
+    Args:
+        view: Of any image.
+        config: How crops are resized.
+        out: The result: RGB, not normalised; contiguous.
+
+    Raises:
+        BadImageError: The image cannot be decoded.
+        OSError: A copy of it cannot be read.
+    """
+    pixels, crop = view.picture.decode(view.crop, len(out), antialias=config.antialias)
+    resize_crop(pixels, crop, interpolation=config.interpolation, antialias=config.antialias, out=out)
 
 
 def train_image(
@@ -33,53 +91,11 @@ def train_image(
     augment: AugmentConfig,
     rng: np.random.Generator,
     out: UInt8[np.ndarray, "S S 3"],
-    is_whole: bool = False,
 ) -> None:
-    """Write one random view of an image: crop, resize, mirror, augment.
-
-    Args:
-        encoded: An image file, pixels, or copies of an image.
-        settings: Image size, RandAugment's magnitude, probability of random erasing.
-        config: How crops are drawn and resized.
-        augment: What is done behind the crop.
-        rng: The only source of randomness. What is drawn depends on the image's own size only, not on the
-            copy of it or the scale at which it is decoded.
-        out: RGB, not normalised; contiguous.
-        is_whole: Whether this image was decoded before without an error; the view is the same, sooner.
-
-    Raises:
-        BadImageError: The image cannot be decoded.
-        OSError: A copy of it cannot be read.
-    """
-    train_crop(encoded, config=config, rng=rng, out=out, is_whole=is_whole)
-    augment_crop(out, settings, config=config, augment=augment, rng=rng)
-
-
-def train_crop(
-    encoded: Encoded,
-    *,
-    config: DataConfig,
-    rng: np.random.Generator,
-    out: UInt8[np.ndarray, "S S 3"],
-    is_whole: bool = False,
-) -> None:
-    """Write one random crop of an image, the first half of `train_image`; arguments and errors as there."""
-    picture = open_image(encoded, max_enlargement=config.max_enlargement, is_whole=is_whole)
-    crop = draw_crop(picture.height, picture.width, config, rng)
-    pixels, crop = picture.decode(crop, len(out), antialias=config.antialias)
-    resize_crop(pixels, crop, interpolation=config.interpolation, antialias=config.antialias, out=out)
-
-
-def augment_crop(
-    image: UInt8[np.ndarray, "S S 3"],
-    settings: StageSettings,
-    *,
-    config: DataConfig,
-    augment: AugmentConfig,
-    rng: np.random.Generator,
-) -> None:
-    """Mirror and augment an image in place, the second half of `train_image`; arguments as there."""
-    change(image, draw_view(settings, flip=config.flip, augment=augment, rng=rng))
+    """Write one random view of an image; arguments and errors as of `open_view` and `cut_view`."""
+    view = open_view(encoded, settings, config=config, augment=augment, rng=rng)
+    cut_view(view, config, out=out)
+    change(out, view.drawn)
 
 
 def eval_image(encoded: Encoded, preprocessing: Preprocessing) -> UInt8[np.ndarray, "S S 3"]:

@@ -14,8 +14,8 @@ from functools import partial
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, UInt8, UInt64
 
+from effnet.data.filling import EXPECTED_SAMPLES
 from effnet.data.images import DataSplit, Encoded
-from effnet.data.loader import EXPECTED_SAMPLES
 from effnet.data.pillow import BadImageError
 from effnet.data.store import SplitName
 from effnet.data.threads import chunks, run_ahead

@@ -7,7 +7,7 @@ import time
 from contextlib import nullcontext
 from typing import Any
 
-from effnet.data.loader import BadImage
+from effnet.data.bad_images import BadImage
 from effnet.evaluation.evaluator import evaluate_model
 from effnet.evaluation.metrics import Scores
 from effnet.evaluation.multilabel import AnyScores

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from effnet.data.loader import BadImage, Batch
+from effnet.data.bad_images import BadImage
+from effnet.data.loader import Batch
 from effnet.training.display import Display, StepReport
 from effnet.training.journal import Run
 from effnet.training.processes import Processes
