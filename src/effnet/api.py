@@ -31,7 +31,7 @@ from effnet.training.split import check_split, write_split
 from effnet.training.tracking import check_tracking
 from effnet.training.tune_run import RunTuning, tune_network, tune_run
 from effnet.training.waiting import wait_advice
-from effnet.weights import LoadedWeights, is_timm_folder, load_weights
+from effnet.weights import LoadedWeights, is_timm_folder, load_weights, with_class_names
 
 
 def configure(
@@ -241,18 +241,24 @@ def sides_to_prepare(config: Config) -> tuple[int, ...]:
     return sides_for(*sizes_needed(config))
 
 
-def load(source: str | Path, *, model: str | None = None, device: str = "auto") -> Predictor:
+def load(
+    source: str | Path, *, model: str | None = None, device: str = "auto", class_names: str | None = None
+) -> Predictor:
     """Load a run, a file of weights or a hub name, ready to predict.
 
     Args:
         source: Run directory, file, or hub name.
         model: The network, where the file does not say.
         device: As ``train.device``.
+        class_names: A file with the names of the classes, for weights that bring none.
 
     Raises:
         UserError: There is no such thing, or it does not say what network it is.
     """
-    return Predictor.from_weights(load_trained(source, model=model), device=choose_device(device))
+    weights = load_trained(source, model=model)
+    if class_names:
+        weights = with_class_names(weights, class_names, "--class-names")
+    return Predictor.from_weights(weights, device=choose_device(device))
 
 
 def load_trained(source: str | Path, *, model: str | None = None) -> LoadedWeights:
@@ -291,6 +297,7 @@ def evaluate(
     batch_size: int = 64,
     model: str | None = None,
     device: str = "auto",
+    class_names: str | None = None,
 ) -> AnyScores:
     """Measure a network on labelled images, by other numbers where these may have several labels.
 
@@ -303,11 +310,12 @@ def evaluate(
         batch_size: Images at a time.
         model: The network, where a file does not say.
         device: As ``train.device``.
+        class_names: A file with the names of the classes, for weights that bring none.
 
     Raises:
         UserError: Something that was given cannot be used, or the classes are not those of the network.
     """
-    predictor = load(source, model=model, device=device)
+    predictor = load(source, model=model, device=device, class_names=class_names)
     if data is None and split:
         raise UserError("--split chooses among the splits of DATA; give DATA as well")
     images = _run_validation(Path(source)) if data is None else open_labelled(str(data), split)

@@ -57,6 +57,9 @@ class ModelConfig:
     weights: str = ""
     """A file, a hub name such as ``timm/tf_efficientnetv2_s.in1k``, or ``pretrained``: the best released
     weights of the network. Empty: from scratch."""
+    weights_class_names: str = ""
+    """A file with the names of the weights' classes, one a line in the order of the logits, for weights that
+    bring none. Classes whose names the data shares keep their rows of the classifier."""
     gradient_checkpointing: bool = False
     """Recompute blocks in the backward pass to save memory."""
 

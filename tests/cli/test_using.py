@@ -2,6 +2,8 @@ import json
 import re
 import shutil
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -220,3 +222,50 @@ def test_a_network_that_the_library_lacks_is_told(mistake, finished, tmp_path, l
     message = mistake("export", finished, "--to", library, "--out", tmp_path / "out")
     assert f"{library} has no network with the layers of tiny" in message
     assert not (tmp_path / "out").exists()
+
+
+# Several labels, and names
+
+
+@pytest.fixture
+def several(photos, tmp_path):
+    """The photos in a table, in which each has a second class."""
+    files = sorted(photos.rglob("*.*"))
+    labels = [[path.parent.name, ("blue", "green")[index % 2]] for index, path in enumerate(files)]
+    table = pa.table({"image": [path.read_bytes() for path in files], "labels": labels})
+    pq.write_table(table, tmp_path / "test.parquet")
+    return tmp_path / "test.parquet"
+
+
+def test_several_labels_are_measured_by_their_own_numbers(effnet, finished, several):
+    answer = effnet("evaluate", finished, several)
+    assert answer.code == 0
+    assert re.search(r"^PR-AUC 0\.\d{4} \(within \S+\), precision@1 \S+%, precision@5", answer.out)
+    document = json.loads(effnet("evaluate", finished, several, "--json").out)
+    assert {"pr_auc", "recall_at_1", "recall_at_5", "top1", "top5"} <= document.keys()
+    assert document["images"] == pq.read_metadata(several).num_rows
+
+
+def test_splits_to_measure_on_are_chosen(effnet, mistake, finished, several):
+    folder = several.parent / "split"
+    folder.mkdir()
+    shutil.copy(several, folder / "test-0.parquet")
+    shutil.copy(several, folder / "dev-0.parquet")
+    images = json.loads(effnet("evaluate", finished, several, "--json").out)["images"]
+    twice = json.loads(effnet("evaluate", finished, folder, "--split", "test+dev", "--json").out)["images"]
+    assert twice == 2 * images
+    assert "has no split 'val' to train on" in mistake("evaluate", finished, folder, "--split", "val")
+    assert "give DATA as well" in mistake("evaluate", finished, "--split", "test")
+
+
+def test_weights_get_the_names_of_a_file(effnet, mistake, finished, photos, tmp_path):
+    weights = load_weights(str(finished / "checkpoints/best.safetensors"))
+    told = {"class_names": None, "preprocessing": weights.preprocessing, "provenance": ""}
+    save_weights(tmp_path / "unnamed.safetensors", weights.state, weights.spec, **told)
+    (tmp_path / "names.txt").write_text("Blau\nGr\u00fcn\nRot\n", encoding="utf-8")
+    photo = photos / "red" / "0.jpg"
+    named = effnet(
+        "predict", tmp_path / "unnamed.safetensors", photo, "--class-names", tmp_path / "names.txt"
+    )
+    assert set(re.findall(r"(\w+) \d", named.out.partition(": ")[2])) == {"Blau", "Gr\u00fcn", "Rot"}
+    assert "leave it out" in mistake("predict", finished, photo, "--class-names", tmp_path / "names.txt")

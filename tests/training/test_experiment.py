@@ -204,6 +204,36 @@ def test_weights_for_other_classes_keep_the_rows_of_shared_names(tiny, weights):
     assert not any(torch.equal(model.classifier.weight[0], row) for row in stored)
 
 
+@pytest.mark.parametrize("named", [21_843, 21_842])
+def test_released_weights_get_names_and_shared_classes_keep_their_rows(tiny, tmp_path, named):
+    spec = replace(TINY, num_classes=21_843)
+    state = EfficientNet(spec).state_dict()
+    unnamed = {"class_names": None, "preprocessing": Preprocessing(image_size=32), "provenance": "test"}
+    save_weights(tmp_path / "21k.safetensors", state, spec, **unnamed)
+    names = [f"n{number:08}" for number in range(named)]
+    names[3690], names[17] = "3", "8"
+    (tmp_path / "names.txt").write_text("\n".join(names) + "\n")
+    model = replace(
+        tiny, weights=str(tmp_path / "21k.safetensors"), weights_class_names=str(tmp_path / "names.txt")
+    )
+    classifier = prepare_experiment(digits(model)).build_model().classifier
+    assert torch.equal(classifier.weight[3], state["classifier.weight"][3690])
+    assert torch.equal(classifier.weight[8], state["classifier.weight"][17])
+    assert not classifier.weight[[0, 1, 2, 4, 5, 6, 7, 9]].any()
+
+
+def test_names_must_be_as_many_as_the_weights_have_classes(tiny, weights, tmp_path):
+    (tmp_path / "names.txt").write_text("a\nb\n")
+    names = str(tmp_path / "names.txt")
+    with pytest.raises(UserError, match="brings the names of its classes; leave it out"):
+        prepare_experiment(digits(replace(tiny, weights=str(weights), weights_class_names=names)))
+    spec = replace(TINY, num_classes=3)
+    unnamed = {"class_names": None, "preprocessing": None, "provenance": ""}
+    save_weights(weights, EfficientNet(spec).state_dict(), spec, **unnamed)
+    with pytest.raises(UserError, match=r"names.txt' has 2 names, but .* has 3 classes"):
+        prepare_experiment(digits(replace(tiny, weights=str(weights), weights_class_names=names)))
+
+
 def test_momentum_of_the_statistics_can_differ_from_the_weights(tiny, weights):
     model = replace(tiny, weights=str(weights), norm_momentum=0.5)
     assert prepare_experiment(digits(model)).spec.norm_momentum == 0.5

@@ -18,6 +18,10 @@ ModelOption = Annotated[
     str | None, typer.Option(help="The network, for a file of weights that does not say.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+ClassNamesOption = Annotated[
+    str | None,
+    typer.Option(help="A file with the names of the classes, one a line, for weights that bring none."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 
 
@@ -36,6 +40,7 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(help="Images at a time.", min=1)] = 64,
     model: ModelOption = None,
     device: DeviceOption = "auto",
+    class_names: ClassNamesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a network on labelled images: top-1, top-5, loss, and top-1 of every class.
@@ -46,7 +51,14 @@ def evaluate(
     from effnet.evaluation.metrics import Scores
 
     scores = evaluate_source(
-        source, data, split=split, image_size=size, batch_size=batch_size, model=model, device=device
+        source,
+        data,
+        split=split,
+        image_size=size,
+        batch_size=batch_size,
+        model=model,
+        device=device,
+        class_names=class_names,
     )
     if as_json:
         print_json(scores.to_dict())
@@ -74,6 +86,7 @@ def predict(
     batch_size: Annotated[int, typer.Option(help="Images at a time.", min=1)] = 32,
     model: ModelOption = None,
     device: DeviceOption = "auto",
+    class_names: ClassNamesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Name the most probable classes of images; an unreadable one is reported, the others are answered."""
@@ -81,7 +94,7 @@ def predict(
     from effnet.data.folders import image_files
 
     paths = image_files(images)
-    predictor = load(source, model=model, device=device)
+    predictor = load(source, model=model, device=device, class_names=class_names)
     answers = predictor.predict(paths, top=top, batch_size=batch_size)
     if as_json:
         print_json([answer.to_dict() for answer in answers])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
+from effnet.arch.class_names import read_class_names
 from effnet.config import DataConfig
 from effnet.errors import UserError, did_you_mean
 
@@ -67,21 +67,7 @@ class Selection:
         Raises:
             UserError: It cannot be read, is empty, or has a name twice.
         """
-        if not self.class_names:
-            return ()
-        try:
-            text = Path(self.class_names).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no text"
-            raise UserError(f"data.class_names '{self.class_names}' cannot be read: {reason}") from None
-        names = tuple(line.strip() for line in text.rstrip("\n").split("\n"))
-        if len(names) != len(set(names)) or "" in names:
-            twice = next(name for name in names if not name or names.count(name) > 1)
-            raise UserError(
-                f"data.class_names '{self.class_names}' must have one name a line, each of them once; it has "
-                + (f"'{twice}' twice" if twice else "an empty line")
-            )
-        return names
+        return read_class_names(self.class_names, "data.class_names") if self.class_names else ()
 
     def refuse(self, source: str, *keys: str) -> None:
         """Refuse what cannot be chosen of a data set.

@@ -24,7 +24,7 @@ from effnet.schedule.progressive import StageSchedule, image_sizes, stage_schedu
 from effnet.training.parallel import check_processes
 from effnet.training.processes import ONE_PROCESS, Processes
 from effnet.training.tuned import with_tuned
-from effnet.weights import LoadedWeights, load_weights
+from effnet.weights import LoadedWeights, load_weights, with_class_names
 
 # The share of the image's short side that the published networks of 224 px see at evaluation.
 _CROP_FRACTION = 0.875
@@ -144,6 +144,8 @@ def prepare_experiment(
     spec = network_of(config.model)
     weights = load_weights(config.model.weights, spec) if load and config.model.weights else None
     if weights is not None:
+        if config.model.weights_class_names:
+            weights = with_class_names(weights, config.model.weights_class_names, "model.weights_class_names")
         spec = _with_constants(weights.spec, config.model)
     if data is None:
         data = open_configured(config.data)
@@ -245,6 +247,7 @@ def _resolve(config: Config, spec: NetworkSpec, weights: LoadedWeights | None) -
             config.model,
             network=_absolute(network) if network.endswith(".json") else network,
             weights=_absolute(config.model.weights),
+            weights_class_names=_absolute(config.model.weights_class_names),
             padding=spec.padding,
             norm_epsilon=spec.norm_epsilon,
             norm_momentum=spec.norm_momentum,
