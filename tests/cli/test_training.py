@@ -93,6 +93,12 @@ def test_a_measured_plan_predicts_time_and_leaves_nothing_behind(effnet, recipe,
     assert files_of(tmp_path) == []
 
 
+def test_a_plan_warns_of_batches_too_small_for_batch_norm(effnet, photos, recipe):
+    arguments = ("plan", photos, "--recipe", recipe, "--no-measure", "--set", "train.batch_size=4")
+    assert "batch norm has only 4 images at a time in stage 1" in effnet(*arguments).out
+    assert "batch norm" in json.loads(effnet(*arguments, "--json").out)["advice"]
+
+
 def test_a_plan_without_measurement_does_not_train(effnet, photos, recipe):
     answer = effnet("plan", photos, "--recipe", recipe, "--no-measure", "--json")
     assert answer.err == ""

@@ -720,6 +720,20 @@ def test_freeze_norm_keeps_the_statistics_and_trains_the_rest(finetune, pretrain
         assert not torch.equal(tensors[f"model/{name}"], loaded[name])
 
 
+def test_freeze_norm_acts_in_every_phase_and_stage(finetune, tmp_path, monkeypatch):
+    modes = {}
+
+    def look(state, batch) -> None:
+        norms = {module for module in state.model.modules() if isinstance(module, torch.nn.BatchNorm2d)}
+        modes[batch.step] = ({norm.training for norm in norms}, state.model.stages[0][0].training)
+
+    before_each_step(monkeypatch, look)
+    start_run(
+        replace(finetune, train=replace(finetune.train, freeze_norm=True)), tmp_path / "run", quiet=True
+    )
+    assert modes == {step: ({False}, step >= 7) for step in range(24)}
+
+
 # What goes wrong
 
 

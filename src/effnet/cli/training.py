@@ -82,6 +82,7 @@ def plan(
     """Print the stages of a run, and the time and memory it will take on this device."""
     from effnet.schedule.progressive import stage_schedule
     from effnet.training.experiment import network_of, prepare_experiment
+    from effnet.training.norm_advice import norm_advice
     from effnet.training.preflight import measure as measure_stages
     from effnet.training.preflight import plan as plan_stages
 
@@ -102,10 +103,13 @@ def plan(
         else:
             result = plan_stages(experiment.schedule, experiment.spec)
     steps = _steps_to_show(config, result, at or [])
+    advice = norm_advice(config, result.schedule)
     if as_json:
-        print_json(result.to_dict() | {"at": steps})
+        print_json(result.to_dict() | {"at": steps, "advice": advice})
     else:
         _print_plan(result)
+        if advice:
+            typer.echo(advice)
         _print_steps(steps)
 
 

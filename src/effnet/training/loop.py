@@ -19,6 +19,7 @@ from effnet.training.experiment import Experiment
 from effnet.training.interrupt import Interruption, listen_for_interruption
 from effnet.training.journal import Run
 from effnet.training.keeper import Keeper, checkpoint_path, load_newest
+from effnet.training.norm_advice import norm_advice
 from effnet.training.plots import plot_learning_curve, plot_schedule
 from effnet.training.preflight import training_macs
 from effnet.training.processes import Processes
@@ -102,6 +103,9 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
     try:
         _plot_schedule(experiment, run)
         if not (progress.stopped_early or progress.step == experiment.schedule.total_steps):
+            advice = norm_advice(experiment.config, experiment.schedule, processes)
+            if advice:
+                display.message(advice)
             tracking = open_tracking(
                 experiment.config, run, progress.step, display.message, is_writer=processes.is_first
             )
