@@ -192,9 +192,6 @@ GOLDEN: dict[str, Golden] = {
     "transfer-pets": transfer(7.1875, 8),
     "transfer-food101": transfer(147.94921875, 148),
     "transfer-birdsnap": transfer(92.55078125, 93),
-    #     "resnet50-224.table12": replace(V2_S_PAPER, sizes=(128, 160, 192, 224)),
-    #     "resnet50.table12": replace(V2_S_PAPER, sizes=(128, 212, 296, 380)),
-    #     "resnet152.table12": replace(V2_S_PAPER, sizes=(128, 212, 296, 380)),
     "v1-b4.table12": replace(V2_S_PAPER, sizes=(128, 212, 296, 380)),
     "v1-b5.table12": replace(V2_S_PAPER, sizes=(128, 237, 346, 456)),
     # 16 epochs of 10,000 images, 64 a step: 156.25 steps an epoch. 8e-3 after 1 epoch, a cosine.
@@ -216,7 +213,7 @@ GOLDEN: dict[str, Golden] = {
     # 40 epochs of 50,000 images, 128 a step: 390.625 steps an epoch. 4e-3 after 2 epochs, a cosine.
     "cifar10": Golden(
         15_625,
-        (32, 40, 48, 64),
+        (16, 20, 24, 32),
         {
             0: 0.0,
             781: 4e-3 * 781 / 781.25,
