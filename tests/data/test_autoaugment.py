@@ -130,7 +130,7 @@ def test_every_operation_at_its_levels_equals_pillow_bit_for_bit(picture, policy
 def test_each_sub_policy_is_drawn_with_1_in_25_and_its_operations_with_their_probabilities(
     policy, monkeypatch
 ):
-    images = 25 * 400
+    images = 25 * 150
     rows = sub_policies(policy)
     config = AugmentConfig(method="autoaugment", policy=policy)
     rng = np.random.default_rng(0)

@@ -38,11 +38,11 @@ def test_a_quarter_is_the_releases_half_side(size, half):
 
 def test_the_place_of_cutout_is_uniform_in_the_image():
     rng = np.random.default_rng(0)
-    patches = [draw_cutout(10, 0.1, rng) for _ in range(4000)]
+    patches = [draw_cutout(10, 0.1, rng) for _ in range(1000)]
     # A patch at 0 reaches over the border: its one remaining column is the first.
     centres = np.bincount([patch.right - 1 for patch in patches], minlength=10)
-    assert np.abs(centres - 400).max() < 5 * np.sqrt(400)
-    assert len({patch.key for patch in patches}) == 4000
+    assert np.abs(centres - 100).max() < 5 * np.sqrt(100)
+    assert len({patch.key for patch in patches}) == 1000
 
 
 @given(size=st.integers(1, 80), probability=st.floats(0, 1), seed=st.integers(0, 2**32))
@@ -142,7 +142,7 @@ def test_noise_is_the_same_in_numpy_and_torch(numbers):
     assert array.tolist() == tensor.tolist() == [_hash(number) for number in numbers]
     for channel in range(3):
         levels = channel_levels(tensor, channel, 128)
-        assert levels.tolist() == channel_levels(array, channel, 128).tolist()
+        assert levels.tolist() == [128 | number >> 8 * channel & 255 for number in array.tolist()]
         assert levels.min() >= 128
         assert levels.max() <= 255
 

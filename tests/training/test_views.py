@@ -148,7 +148,7 @@ def test_views_are_drawn_in_proportion_to_their_pixels(experiment, tmp_path):
     run = experiment(image_size=(100, 200))
     draw_views(run, tmp_path / "views.png", images=3)
     image = drawn(tmp_path / "views.png")
-    assert image.shape == (4 * 34 + 120 + 120 + 150 + 200 + 2 * 24, 170 + 3 * (200 + 14) + 24, 3)
+    assert image.shape == (4 * 34 + 132 + 132 + 150 + 200 + 2 * 24, 170 + 3 * (200 + 14) + 24, 3)
     for color in colors(run.data.train)[sample_order(0, 0, 3, images=8)]:
         assert (image == color).all(-1).sum() == 120 * 160 + 100**2 + 150**2 + 200**2
     assert [path.name for path in tmp_path.iterdir() if path.suffix] == ["views.png"]

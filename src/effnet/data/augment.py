@@ -107,9 +107,11 @@ def describe(settings: StageSettings, config: AugmentConfig) -> str:
         "randaugment_or_autoaugment": [randaugment, "or AutoAugment"],
         "trivialaugment": ["TrivialAugment"],
     }[config.method]
-    covers = [f"Cutout {config.cutout:.2g}"] if config.cutout else []
-    covers += [f"erasing {settings.erasing_probability:.2g}"] if settings.erasing_probability else []
-    return "\n".join([*lines, ", ".join(covers)] if covers else lines)
+    if config.cutout:
+        lines.append(f"Cutout {config.cutout:.2g}")
+    if settings.erasing_probability:
+        lines.append(f"erasing {settings.erasing_probability:.2g}")
+    return "\n".join(lines)
 
 
 def change(image: UInt8[np.ndarray, "S S 3"], view: DrawnView) -> None:

@@ -87,12 +87,11 @@ def cover(image: Pixels, patch: Patch) -> None:
         image: uint8, HWC, RGB.
         patch: Inside the image.
     """
-    rows, columns = np.arange(patch.top, patch.bottom)[:, None], np.arange(patch.left, patch.right)
-    if rows.size and columns.size:
-        levels = noise(rows * image.shape[1] + columns + patch.key)
-        area = image[patch.top : patch.bottom, patch.left : patch.right]
-        for channel in range(3):
-            area[..., channel] = channel_levels(levels, channel, patch.lowest)
+    rows = np.arange(patch.top, patch.bottom)[:, None]
+    numbers = rows * image.shape[1] + np.arange(patch.left, patch.right) + patch.key
+    # The lowest byte first, as in `channel_levels`.
+    levels = noise(numbers).astype("<u4").view(np.uint8).reshape(*numbers.shape, 4)
+    image[patch.top : patch.bottom, patch.left : patch.right] = levels[..., :3] | np.uint8(patch.lowest)
 
 
 def noise(numbers: Numbers) -> Numbers:
@@ -108,10 +107,10 @@ def noise(numbers: Numbers) -> Numbers:
     return (numbers >> 16) ^ numbers
 
 
-def channel_levels(bits: Numbers, channel: int, lowest: int | Numbers) -> Numbers:
+def channel_levels(bits: Tensor, channel: int, lowest: int | Tensor) -> Tensor:
     """Return the levels of a channel: 8 of the 32 bits, or 7 where there is nothing below 128."""
-    level = bits >> (8 * channel) & 0xFF
-    return lowest | level
+    level: Tensor = bits >> (8 * channel) & 0xFF
+    return level | lowest
 
 
 def _key(rng: np.random.Generator) -> int:

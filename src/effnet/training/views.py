@@ -42,7 +42,7 @@ _LETTER = 6
 _BELOW = {"fontsize": 8, "color": "#7a8794", "ha": "center"}
 _SMALLEST_SHOWN = 160
 """Where the last stage's images are smaller, all are enlarged, by the same whole number."""
-_PHOTO, _LABEL_WIDTH, _LABEL_HEIGHT, _MARGIN, _GAP, _CAPTION = 120, 170, 120, 24, 14, 34
+_PHOTO, _LABEL_WIDTH, _LABEL_HEIGHT, _MARGIN, _GAP, _CAPTION = 120, 170, 132, 24, 14, 34
 """Pixels: height of the photos themselves, room for the rows' labels, and what lies between."""
 
 
