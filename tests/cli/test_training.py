@@ -161,7 +161,7 @@ def test_unreadable_images_are_counted(effnet, recipe, photos, tmp_path):
         "train", tmp_path / "photos", "--recipe", recipe, "--out", tmp_path / "run", "--quiet",
         "--set", "data.max_bad_fraction=0.5",
     ).out  # fmt: skip
-    assert f"3 unreadable images were skipped, see {tmp_path / 'run'}/bad-images.jsonl" in out
+    assert f"3 images could not be read in full, see {tmp_path / 'run'}/bad-images.jsonl" in out
 
 
 def test_a_loss_that_is_not_finite_is_a_failure_and_no_mistake(effnet, recipe, tmp_path):

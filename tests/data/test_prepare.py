@@ -634,3 +634,15 @@ def test_a_copy_that_is_not_what_the_index_says_is_found(stored, picture, encode
 def test_what_is_no_store_cannot_be_verified(tmp_path):
     with pytest.raises(UserError, match="is not prepared to its end"):
         verify_store(tmp_path)
+
+
+def test_a_folder_is_prepared_by_one_process_at_a_time(pets, tmp_path):
+    out = tmp_path / "store"
+    out.mkdir()
+    with prepare._alone_in(out):
+        with pytest.raises(UserError, match="another process is preparing"):
+            prepare_store(str(pets), out, SETTINGS)
+        assert [file.name for file in out.iterdir()] == [prepare.LOCK]
+    (out / prepare.LOCK).touch()  # Of a process that was ended.
+    prepare_store(str(pets), out, SETTINGS)
+    assert not (out / prepare.LOCK).exists()

@@ -772,7 +772,7 @@ def test_a_truncated_jpeg_is_named_once_and_training_goes_on(config, damaged, tm
 
     with stopped_in(monkeypatch, 17), pytest.raises(InterruptedRunError):
         start_run(config, run)
-    assert capsys.readouterr().err.count(f"skipped {name}: ") == 1
+    assert capsys.readouterr().err.count(f"bad image {name}: ") == 1
     result = resume_run(run, quiet=True)
     records = [json.loads(line) for line in (run / "bad-images.jsonl").read_text().splitlines()]
     assert [record["name"] for record in records] == [name]

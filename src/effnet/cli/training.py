@@ -177,7 +177,7 @@ def _finish(run: Callable[[], RunResult], *, as_json: bool) -> None:
     if result.stopped_early:
         typer.echo("stopped early: validation did not improve for train.early_stop_epochs")
     if result.bad_images:
-        typer.echo(f"{result.bad_images} unreadable images were skipped, see {result.run}/bad-images.jsonl")
+        typer.echo(f"{result.bad_images} images could not be read in full, see {result.run}/bad-images.jsonl")
     typer.echo(f"run: {result.run}")
 
 

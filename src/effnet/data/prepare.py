@@ -6,15 +6,16 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+from filelock import FileLock, Timeout
 from jaxtyping import Int64
 
 from effnet.arch.io import to_dict
@@ -38,6 +39,8 @@ from effnet.errors import UserError
 from effnet.files import whole_file
 
 BAD_IMAGES = "bad-images.jsonl"
+LOCK = ".preparing"
+"""Held while a folder is written to."""
 _Splits: TypeAlias = dict[SplitName, LabelledImages]
 
 
@@ -55,6 +58,7 @@ class PreparedStore:
     made: int
     """Images read by this call; those of earlier calls were not read again."""
     seconds: float
+    """For those, without the prediction."""
     prediction: Prediction | None
     """Of the whole, made before the first image was read; None where none was left to read."""
 
@@ -115,39 +119,35 @@ def prepare_store(
         UserError: Something that was given cannot be used, the disk is too full, or too many images are bad.
         OSError: The disk cannot be written.
     """
-    started = time.perf_counter()
     splits = _open_originals(source, selection)
     _check_out(out, source)
     out.mkdir(parents=True, exist_ok=True)
-    journal = ShardJournal(out, _plan(source, splits, settings))
-    lost = [record for record in journal.records if _is_lost(out, record)]
-    total = sum(map(len, splits.values()))
-    done = sum(record.stop - record.start for record in journal.records)
-    done -= sum(record.stop - record.start for record in lost)
-    work = _Work(
-        source=source,
-        out=out,
-        splits=splits,
-        settings=settings,
-        journal=journal,
-        workers=workers,
-        most_bad=int(max_bad_fraction * total),
-        report=report,
-        bad={(r.split, index): reason for r in journal.records for index, reason in r.bad.items()},
-        done=done,
-        total=total,
-    )
-    work.check_bad()
-    prediction = predict(list(splits.values()), settings, workers) if done < total else None
-    if prediction is not None:
-        _check_disk(out, int((1 - done / total) * prediction.bytes))
-    for record in lost:
-        work.write_again(record)
-    for split in splits:
-        work.write_rest(split)
-    work.write_bad()
-    stored = {split: _write_index(out, split, splits[split], journal.of(split)) for split in splits}
-    _write_manifest(out, journal.plan, stored)
+    with _alone_in(out):
+        journal = ShardJournal(out, _plan(source, splits, settings))
+        lost = [record for record in journal.records if _is_lost(out, record)]
+        total = sum(map(len, splits.values()))
+        done = sum(record.stop - record.start for record in journal.records)
+        done -= sum(record.stop - record.start for record in lost)
+        work = _Work(
+            source=source,
+            out=out,
+            splits=splits,
+            settings=settings,
+            journal=journal,
+            workers=workers,
+            most_bad=int(max_bad_fraction * total),
+            report=report,
+            bad={(r.split, index): reason for r in journal.records for index, reason in r.bad.items()},
+            done=done,
+            total=total,
+        )
+        work.check_bad()
+        prediction = predict(list(splits.values()), settings, workers) if done < total else None
+        if prediction is not None:
+            _check_disk(out, int((1 - done / total) * prediction.bytes))
+        started = time.perf_counter()
+        stored = work.write(lost)
+        _write_manifest(out, journal.plan, stored)
     return PreparedStore(
         path=out,
         images={split: contents.images for split, contents in stored.items()},
@@ -160,6 +160,23 @@ def prepare_store(
         seconds=time.perf_counter() - started,
         prediction=prediction,
     )
+
+
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """Keep every other process from preparing a store in the same folder."""
+    lock = FileLock(out / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"another process is preparing '{out}'; wait for it, or choose another folder with --out"
+        ) from None
+    try:
+        yield
+    finally:
+        (out / LOCK).unlink(missing_ok=True)
+        lock.release()
 
 
 def _open_originals(source: str, selection: Selection) -> _Splits:
@@ -179,7 +196,7 @@ def _check_out(out: Path, source: str) -> None:
         )
     if out.exists() and not out.is_dir():
         raise UserError(f"'{out}' is a file; choose a new or empty folder with --out")
-    if out.is_dir() and not is_store(out) and any(out.iterdir()):
+    if out.is_dir() and not is_store(out) and any(file.name != LOCK for file in out.iterdir()):
         raise UserError(f"'{out}' has files but is no store; choose a new or empty folder with --out")
 
 
@@ -232,6 +249,18 @@ class _Work:
     done: int
     """Images read, by this call or earlier ones."""
     total: int
+
+    def write(self, lost: list[ShardRecord]) -> dict[SplitName, StoreSplit]:
+        """Write all shards that are lost or were not written yet, what is bad, and the indices."""
+        for record in lost:
+            self.write_again(record)
+        for split in self.splits:
+            self.write_rest(split)
+        self.write_bad()
+        return {
+            split: _write_index(self.out, split, images, self.journal.of(split))
+            for split, images in self.splits.items()
+        }
 
     def write_again(self, record: ShardRecord) -> None:
         """Write a shard whose files were lost."""

@@ -150,5 +150,5 @@ def report_bad_images(
     for text in processes.gather_text(json.dumps([[image.name, image.reason] for image in bad])):
         for name, reason in json.loads(text) if processes.is_first else ():
             if run.report_bad_image(name, reason):
-                display.message(f"skipped {name}: {reason}")
+                display.message(f"bad image {name}: {reason}")
     return []
