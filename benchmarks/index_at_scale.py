@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from effnet.arch.io import to_dict
 from effnet.data.arrow_files import INDEX_ROWS, INDEX_SCHEMA
-from effnet.data.loader import EXPECTED_SAMPLES
+from effnet.data.filling import EXPECTED_SAMPLES
 from effnet.data.order import sample_order
 from effnet.data.shards import MOST_IMAGES, write_table
 from effnet.data.store import (
