@@ -7,9 +7,10 @@ import zlib
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
-from effnet.data import pillow
+from effnet.data import jpeg, pillow
 from effnet.data.crops import Crop
 from effnet.data.decode import decode_image, open_image
 from effnet.data.jpeg import MAX_SCANS
@@ -201,6 +202,30 @@ def test_progressive_jpeg_of_endless_scans_is_refused_unread(picture, encode):
     endless = encoded[:scan] + encoded[scan:-2] * MAX_SCANS + encoded[-2:]
     with pytest.raises(BadImageError, match=r"a progressive JPEG file of 1\d\d scans; at most 100 are read"):
         decode_image(endless)
+
+
+def _with_scan_at(encoded, place):
+    """Put a comment into a JPEG file, so that its first scan begins at a place."""
+    gap = place - encoded.index(b"\xff\xda")
+    return encoded[:2] + b"\xff\xfe" + (gap - 2).to_bytes(2, "big") + bytes(gap - 4) + encoded[2:]
+
+
+@pytest.mark.parametrize("options", [{}, {"quality": 50}, {"subsampling": 0}, {"exif": Image.Exif()}])
+def test_a_header_that_files_share_is_that_of_each(picture, encode, options):
+    files = [encode(picture(37, width, seed), "JPEG", **options) for width in (53, 54) for seed in (0, 1)]
+    for encoded in files * 2:
+        header = jpeg.read_header(encoded)
+        assert header == jpeg._header(encoded)
+        assert header.width == simplejpeg.decode_jpeg(encoded).shape[1]
+
+
+def test_what_stands_behind_a_header_counts_wherever_the_header_ends(picture, encode):
+    progressive = encode(picture(16, 16), "JPEG", progressive=True)
+    endless = _with_scan_at(progressive, jpeg._PLAIN_SCAN)
+    assert jpeg.read_header(endless) == jpeg._header(endless)
+    endless = endless[:-2] + endless[endless.rindex(b"\xff\xda") : -2] * MAX_SCANS + endless[-2:]
+    with pytest.raises(BadImageError, match="scans; at most 100 are read"):
+        open_image(endless)
 
 
 def test_bytes_after_a_jpeg_do_no_harm(picture, encode):

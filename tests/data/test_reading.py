@@ -1,6 +1,8 @@
 import errno
 import os
 import socket
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -89,3 +91,20 @@ def test_a_file_that_changes_while_it_is_read_is_no_image(tmp_path, monkeypatch,
     monkeypatch.setattr(reading.os, "fstat", fstat_before_the_change)
     with pytest.raises(OSError, match="changed while it was read"):
         read_file(path)
+
+
+def test_a_file_that_comes_in_pieces_is_put_together(tmp_path, monkeypatch):
+    content, real = bytes(range(250)) * 4, os.read
+    (tmp_path / "file").write_bytes(content)
+    monkeypatch.setattr(reading.os, "read", lambda descriptor, count: real(descriptor, min(count, 300)))
+    assert read_file(tmp_path / "file") == content
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux lists open files")
+def test_no_file_stays_open(tmp_path):
+    (tmp_path / "file").touch()
+    before = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    for name in ("file", ".", "nothing"):
+        with suppress(OSError):
+            read_file(tmp_path / name)
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before

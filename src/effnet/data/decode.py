@@ -157,9 +157,7 @@ def _jpeg_picture(encoded: bytes, is_whole: bool) -> Picture | None:
     to_srgb = srgb_transform(header.profile, "RGB") if header.profile else None
 
     def decode(crop: Crop, size: int, antialias: bool) -> _Part:
-        ratio = min(crop.width, crop.height) / size
-        shrink = next((s for s in _JPEG_SHRINKS if antialias and ratio >= s * _LEAST_REDUCTION), 1)
-        margin = _margin(crop, size) if antialias else 0
+        shrink, margin = (_shrink(crop, size), _margin(crop, size)) if antialias else (1, 0)
         part = _decode_part(encoded, header, crop, margin) if is_whole and shrink == 1 else None
         part = part or _decode_whole(encoded, header, crop, shrink)
         if to_srgb is None:
@@ -199,6 +197,12 @@ def _decode_part(encoded: bytes, header: JpegHeader, crop: Crop, margin: int) ->
 def _cut(pixels: UInt8[np.ndarray, "H W 3"], crop: Crop, margin: int) -> _Part:
     rows, columns = _around(crop, margin, *pixels.shape[:2])
     return pixels[rows, columns], _inside(crop, rows, columns)
+
+
+def _shrink(crop: Crop, size: int) -> int:
+    """Return by how much the sides may be divided while a file is decoded."""
+    ratio = min(crop.width, crop.height) / size
+    return next((shrink for shrink in _JPEG_SHRINKS if ratio >= shrink * _LEAST_REDUCTION), 1)
 
 
 def _margin(crop: Crop, size: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,8 @@ _RESTARTS = 0xDD
 _WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xDA), 0xFF})
 # Where libjpeg only warns though pixels are lost; its other warnings are of matters of form.
 _DAMAGE = re.compile(r"bad (Huffman|arithmetic) code|instead of RST|extraneous bytes before marker 0xd[0-7]")
+# Where the first scan's head begins, and ends, in a file of three colours with the usual tables and no more.
+_PLAIN_SCAN, _PLAIN_END, _SCAN_START = 609, 623, b"\xff\xda"
 _MORE_ROWS = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
 # The colours of a row may be mixed with those of rows below it, which the last rows of a picture lack.
 _ROWS_BELOW = 8
@@ -60,11 +63,26 @@ def read_header(encoded: bytes) -> JpegHeader | None:
     Raises:
         BadImageError: It has too many pixels or scans.
     """
+    is_plain = encoded.startswith(_SCAN_START, _PLAIN_SCAN)
+    header = _plain_header(encoded[:_PLAIN_END]) if is_plain else None
+    if header is None or header.height_place is None:
+        header = _header(encoded)
+    if header is not None:
+        check_pixels(header.height, header.width)
+    return header
+
+
+@lru_cache(maxsize=1024)
+def _plain_header(start: bytes) -> JpegHeader | None:
+    """Read the header of a file that has nothing else before its pixels: many files share one."""
+    return _header(start)
+
+
+def _header(encoded: bytes) -> JpegHeader | None:
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(encoded)
     except ValueError:
         return None
-    check_pixels(height, width)
     exif, xmp, profile_parts, scan = b"", b"", [], len(encoded)
     frame, colors, has_restarts = 0, b"", False
     for marker, start, end in _segments(encoded):

@@ -17,6 +17,8 @@ _REASONS = {
     errno.EPERM: "may not be read by this user",
     errno.ENXIO: "is no regular file",
 }
+# A pipe that nobody writes to would keep us waiting; Windows would change the ends of lines.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def read_file(path: str | Path) -> bytes:
@@ -27,24 +29,29 @@ def read_file(path: str | Path) -> bytes:
             not exist any more, it may not be read, it is larger than `MAX_FILE_BYTES`, ...
     """
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError(errno.ENXIO, "")
-            if status.st_size > MAX_FILE_BYTES:
-                raise OSError(errno.EFBIG, f"has {status.st_size} bytes; at most {MAX_FILE_BYTES} are read")
-            content = file.read(status.st_size + 1)
+        descriptor = os.open(path, _FLAGS)
+        try:
+            size = _size(os.fstat(descriptor))
+            content = os.read(descriptor, size + 1)
+            # Some file systems give less at a time.
+            while len(content) < size and (more := os.read(descriptor, size + 1 - len(content))):
+                content += more
+        finally:
+            os.close(descriptor)
     except OSError as error:
         number = error.errno or errno.EIO
         raise OSError(number, _reason(path, number) or error.strerror or str(error)) from error
-    if len(content) != status.st_size:
+    if len(content) != size:
         raise OSError(errno.EIO, "changed while it was read")
     return content
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a file; a pipe that nobody writes to would keep us waiting."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+def _size(status: os.stat_result) -> int:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.ENXIO, "")
+    if status.st_size > MAX_FILE_BYTES:
+        raise OSError(errno.EFBIG, f"has {status.st_size} bytes; at most {MAX_FILE_BYTES} are read")
+    return status.st_size
 
 
 def _reason(path: str | Path, number: int) -> str | None:
