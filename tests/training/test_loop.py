@@ -455,7 +455,7 @@ def test_resume_equals_uninterrupted(steps, whole, config, tmp_path, monkeypatch
     result = resume_run(run, quiet=True)
     assert_same_end(run, whole.path)
     assert evaluations(run) == evaluations(whole.path)
-    same = {"run": "", "train_seconds": 0.0, "data_wait": 0.0}
+    same = {"run": "", "train_seconds": 0.0, "step_seconds": 0.0, "data_wait": 0.0}
     assert replace(result, **same) == replace(whole.result, **same)
 
 
