@@ -1,5 +1,6 @@
-"""``python -m effnet`` is the ``effnet`` command."""
+"""``python -m effnet`` is the ``effnet`` command; torchrun starts it so."""
 
 from effnet.cli.main import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -12,9 +12,9 @@ from effnet.config import Config
 from effnet.data.copies import CopySettings, sides_for
 from effnet.data.images import LabelledImages
 from effnet.data.prepare import PreparedStore, prepare_store
+from effnet.data.processes import join_processes
 from effnet.data.selection import ALL, Selection
 from effnet.data.sources import open_configured, open_labelled
-from effnet.data.threads import thread_count
 from effnet.errors import UserError
 from effnet.evaluation.evaluator import evaluate_model
 from effnet.evaluation.multilabel import AnyScores
@@ -102,14 +102,18 @@ def train(
 
 
 def start_run(config: Config, out: Path | None = None, *, quiet: bool = False) -> RunResult:
-    """Train from a configuration in a new run directory."""
-    experiment = prepare_experiment(config)
-    path = out or default_run_path(experiment.spec.name)
-    _check_out(path, Path(experiment.config.data.source))
-    check_tracking(experiment.config.tracking)
-    run = create_run(path, config_to_toml(experiment.config))
-    write_split(run.split_path, experiment.data)
-    return _train(experiment, run, quiet=quiet, resume=False)
+    """Train from a configuration in a new run directory, with all processes that torchrun has started."""
+    with join_processes(config.train.device) as processes:
+        experiment = prepare_experiment(config, processes=processes)
+        path = out or default_run_path(experiment.spec.name)
+        _check_out(path, Path(experiment.config.data.source))
+        check_tracking(experiment.config.tracking)
+        if processes.is_first:
+            run = create_run(path, config_to_toml(experiment.config))
+            write_split(run.split_path, experiment.data)
+        # The others wait here until there is a folder, whose name may say when it was made.
+        path = Path(processes.gather_text(str(path))[0])
+        return _train(experiment, run if processes.is_first else Run(path), quiet=quiet, resume=False)
 
 
 def start_or_resume_run(config: Config, out: Path, *, quiet: bool = False) -> RunResult:
@@ -123,7 +127,10 @@ def start_or_resume_run(config: Config, out: Path, *, quiet: bool = False) -> Ru
     Raises:
         UserError: As `start_run` and `resume_run`, or the run was started with another configuration.
     """
-    if not holds_run(out):
+    with join_processes(config.train.device) as processes:
+        # All look before one of them makes the folder.
+        is_there = processes.any(holds_run(out))
+    if not is_there:
         return start_run(config, out, quiet=quiet)
     check_same_config(config, run_config(open_run(out)), out)
     return resume_run(out, quiet=quiet)
@@ -176,12 +183,14 @@ def resume_run(path: Path, *, quiet: bool = False) -> RunResult:
     """
     run = open_run(path)
     config = run_config(run)
-    experiment = prepare_experiment(config, load=not checkpoints_in(run.checkpoints))
-    if run.split_path.is_file():
-        check_split(run.split_path, experiment.data)
-    else:
-        write_split(run.split_path, experiment.data)
-    return _train(experiment, run, quiet=quiet, resume=True)
+    with join_processes(config.train.device) as processes:
+        is_begun = bool(checkpoints_in(run.checkpoints))
+        experiment = prepare_experiment(config, load=not is_begun, processes=processes)
+        if run.split_path.is_file():
+            check_split(run.split_path, experiment.data)
+        elif processes.is_first:
+            write_split(run.split_path, experiment.data)
+        return _train(experiment, run, quiet=quiet, resume=True)
 
 
 def run_config(run: Run) -> Config:
@@ -299,7 +308,9 @@ def evaluate(
     device: str = "auto",
     class_names: str | None = None,
 ) -> AnyScores:
-    """Measure a network on labelled images, by other numbers where these may have several labels.
+    """Measure a network on labelled images, with all processes that torchrun has started.
+
+    Where images may have several labels, these are other numbers.
 
     Args:
         source: Run directory, file of weights, or hub name.
@@ -315,21 +326,24 @@ def evaluate(
     Raises:
         UserError: Something that was given cannot be used, or the classes are not those of the network.
     """
-    predictor = load(source, model=model, device=device, class_names=class_names)
-    if data is None and split:
-        raise UserError("--split chooses among the splits of DATA; give DATA as well")
-    images = _run_validation(Path(source)) if data is None else open_labelled(str(data), split)
-    preprocessing = predictor.preprocessing
-    if image_size is not None:
-        preprocessing = replace(preprocessing, image_size=image_size)
-    return evaluate_model(
-        predictor.model,
-        images.with_classes(predictor.class_names),
-        preprocessing,
-        device=predictor.device,
-        batch_size=batch_size,
-        output=predictor.output,
-    )
+    with join_processes(device) as processes:
+        # Of several processes, each has made a GPU of its own the one that `cuda` means.
+        predictor = load(source, model=model, device=device, class_names=class_names)
+        if data is None and split:
+            raise UserError("--split chooses among the splits of DATA; give DATA as well")
+        images = _run_validation(Path(source)) if data is None else open_labelled(str(data), split)
+        preprocessing = predictor.preprocessing
+        if image_size is not None:
+            preprocessing = replace(preprocessing, image_size=image_size)
+        return evaluate_model(
+            predictor.model,
+            images.with_classes(predictor.class_names),
+            preprocessing,
+            device=predictor.device,
+            batch_size=batch_size,
+            output=predictor.output,
+            processes=processes,
+        )
 
 
 def _run_validation(path: Path) -> LabelledImages:
@@ -343,7 +357,10 @@ def _run_validation(path: Path) -> LabelledImages:
 
 def _train(experiment: Experiment, run: Run, *, quiet: bool, resume: bool) -> RunResult:
     advice = wait_advice(
-        experiment.config, is_gpu=experiment.device.type == "cuda", processors=thread_count(0)
+        experiment.config,
+        is_gpu=experiment.device.type == "cuda",
+        processors=experiment.processes.workers(0),
     )
-    with open_display(experiment.schedule, quiet=quiet, advice=advice) as display:
+    is_quiet = quiet or not experiment.processes.is_first
+    with open_display(experiment.schedule, quiet=is_quiet, advice=advice) as display:
         return run_training(experiment, run, display, resume=resume)

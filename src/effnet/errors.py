@@ -47,6 +47,10 @@ class UnreachableError(Exception):
     """
 
 
+class LostProcessError(Exception):
+    """Another process of a run is gone, and this one cannot go on without it."""
+
+
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the option nearest to ``word``, or a list of all options.
 

@@ -90,14 +90,8 @@ def test_losses_are_those_of_scikit_learn_and_of_the_step():
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7])
-def test_parts_that_are_counted_apart_and_merged_give_the_same(parts):
+def test_parts_of_the_images_give_the_same(parts):
     logits, labels = drawn(21, 12)
-    counts = MultiLabelCounts("softmax")
-    for some, their in zip(logits.chunk(parts), labels.chunk(parts), strict=True):
-        part = MultiLabelCounts("softmax")
-        part.add(some, their)
-        counts.merge(part)
-    assert counts.scores(bad_images=0) == counted(logits, labels, "softmax")
     assert counted(logits, labels, "softmax", parts=parts) == counted(logits, labels, "softmax")
 
 

@@ -81,5 +81,7 @@ def _run() -> int:
     except (KeyboardInterrupt, typer.Abort):
         code, message = INTERRUPTED, "interrupted"
     if message:
-        typer.echo(f"effnet: {message}", err=True)
+        # Of several processes, started by torchrun, the first one needs no number.
+        rank = int(os.environ.get("RANK", "0"))
+        typer.echo(f"effnet{f' (process {rank})' if rank else ''}: {message}", err=True)
     return int(code)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from effnet.cli.output import duration, megabytes, print_json, print_table
-from effnet.errors import UnreachableError, UserError
+from effnet.errors import LostProcessError, UnreachableError, UserError
 
 if TYPE_CHECKING:
     from effnet.config import Config
@@ -26,7 +26,7 @@ class FailedCommandError(Exception):
     """Something outside the user's hands went wrong; the message says what."""
 
 
-EXPECTED_FAILURES = (InterruptedCommandError, FailedCommandError, UnreachableError, OSError)
+EXPECTED_FAILURES = (InterruptedCommandError, FailedCommandError, LostProcessError, UnreachableError, OSError)
 
 DataArgument = Annotated[
     str | None,
@@ -157,15 +157,21 @@ def _finish(run: Callable[[], RunResult], *, as_json: bool) -> None:
     import torch
 
     from effnet.data.failures import WorkerError
+    from effnet.data.processes import this_process
     from effnet.training.loop import InterruptedRunError
     from effnet.training.window import DivergedRunError
 
     try:
         result = run()
     except InterruptedRunError as error:
-        raise InterruptedCommandError(str(error)) from error
-    except (DivergedRunError, WorkerError, torch.OutOfMemoryError) as error:
+        # All processes are told, and one says it.
+        raise InterruptedCommandError(str(error) if this_process().is_first else "") from error
+    except DivergedRunError as error:
+        raise FailedCommandError(str(error) if this_process().is_first else "") from error
+    except (WorkerError, torch.OutOfMemoryError) as error:
         raise FailedCommandError(str(error)) from error
+    if not this_process().is_first:
+        return
     if as_json:
         print_json(result.to_dict())
         return

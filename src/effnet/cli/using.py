@@ -48,6 +48,7 @@ def evaluate(
     Where images may have several labels: PR-AUC, and precision and recall of the first and of five answers.
     """
     from effnet.api import evaluate as evaluate_source
+    from effnet.data.processes import this_process
     from effnet.evaluation.metrics import Scores
 
     scores = evaluate_source(
@@ -60,6 +61,8 @@ def evaluate(
         device=device,
         class_names=class_names,
     )
+    if not this_process().is_first:
+        return
     if as_json:
         print_json(scores.to_dict())
         return

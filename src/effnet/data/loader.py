@@ -162,13 +162,13 @@ def eval_batches(
         preprocessing: Size, crop and interpolation.
         batch_size: Batch ``b`` has the images from ``b * batch_size`` on.
         workers: Threads; 0: one for each processor.
-        share: Of several processes, each gets consecutive images, so that each image is in one of them.
+        share: Of several processes, each gets consecutive batches, the same ones that one process would get:
+            what is computed for an image does not depend on their number.
     """
 
     def plan() -> Iterator[tuple[range, list[Callable[[], list[_Pixels | str]]]]]:
-        own = share.of(len(images))
-        for start in range(own.start, own.stop, batch_size):
-            batch = range(start, min(start + batch_size, own.stop))
+        for number in share.of(-(-len(images) // batch_size)):
+            batch = range(number * batch_size, min((number + 1) * batch_size, len(images)))
             yield (
                 batch,
                 [

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float64
 from torch import Tensor
 
 from effnet.arch.preprocessing import Preprocessing
 from effnet.arch.spec import Output
 from effnet.data.images import LabelledImages
 from effnet.data.loader import eval_batches, prepare_images
-from effnet.evaluation.metrics import score
+from effnet.data.processes import ONE_PROCESS, Processes
+from effnet.evaluation.metrics import judge, score
 from effnet.evaluation.multilabel import AnyScores, MultiLabelCounts
 from effnet.nn import EfficientNet
 
@@ -33,6 +34,7 @@ def evaluate_model(
     autocast: torch.dtype | None = None,
     report_bad: Callable[[str, str], None] = _ignore,
     output: Output = "softmax",
+    processes: Processes = ONE_PROCESS,
 ) -> AnyScores:
     """Score a network on labelled images, by other numbers where these may have several labels.
 
@@ -44,37 +46,39 @@ def evaluate_model(
         batch_size: Images at a time.
         workers: Threads that prepare images; 0: one for each processor.
         autocast: What to compute in wherever that is safe; None: in single precision throughout.
-        report_bad: Called with name and reason for each image that cannot be read.
+        report_bad: Called with name and reason for each image that this process cannot read.
         output: How logits become probabilities.
+        processes: Which evaluate together; each image counts once, and all get the scores of all images.
 
     Raises:
         UserError: None of the images can be read.
     """
     model.eval()
-    logits: list[Float[Tensor, "N K"]] = []
-    labels: list[Int64[Tensor, " N"]] = []
+    judged: list[Float64[Tensor, "N 3"]] = [torch.zeros(0, 3, dtype=torch.float64)]
     several = None if images.label_sets is None else MultiLabelCounts(output)
-    bad_images = len(images)
-    for batch in eval_batches(images, preprocessing, batch_size=batch_size, workers=workers):
+    bad_images = 0
+    batches = eval_batches(
+        images,
+        preprocessing,
+        batch_size=batch_size,
+        workers=processes.workers(workers),
+        share=processes.share,
+    )
+    for batch in batches:
+        bad_images += len(batch.bad)
         for bad in batch.bad:
             report_bad(bad.name, bad.reason)
         if len(batch.labels) == 0:
             continue
-        bad_images -= len(batch.labels)
         pixels = prepare_images(batch.images, preprocessing, device, channels_last=True)
         with torch.autocast(device.type, autocast, enabled=autocast is not None):
-            answers = model(pixels).float()
+            logits = model(pixels).float()
         if several is not None:
-            several.add(answers, batch.labels.to(device))
-            continue
-        logits.append(answers.cpu())
-        labels.append(batch.labels)
+            several.add(logits, batch.labels.to(device))
+        else:
+            judged.append(judge(logits.cpu(), batch.labels, output))
+    bad_images = int(processes.sum([bad_images])[0])
     if several is not None:
+        several.gather(processes)
         return several.scores(bad_images=bad_images)
-    return score(
-        torch.cat(logits) if logits else torch.zeros(0, model.spec.num_classes),
-        torch.cat(labels) if labels else torch.zeros(0, dtype=torch.int64),
-        images.class_names,
-        bad_images=bad_images,
-        output=output,
-    )
+    return score(processes.gather(torch.cat(judged)), images.class_names, bad_images=bad_images)

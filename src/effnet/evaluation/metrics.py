@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -38,51 +39,60 @@ class Scores:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-def score(
-    logits: Float[Tensor, "N K"],
-    labels: Int[Tensor, " N"],
-    class_names: tuple[str, ...],
-    *,
-    bad_images: int,
-    output: Output = "softmax",
-) -> Scores:
-    """Compare class scores with the truth.
+def judge(
+    logits: Float[Tensor, "N K"], labels: Int[Tensor, " N"], output: Output = "softmax"
+) -> Float64[Tensor, "N 3"]:
+    """Compare class scores with the truth, image by image, so that parts may be judged anywhere.
 
     Args:
-        logits: Unnormalised scores, in the order of ``class_names``.
-        labels: Indices into ``class_names``.
-        class_names: Names of the classes.
-        bad_images: Reported as it is.
+        logits: Unnormalised scores.
+        labels: The true classes.
         output: How logits become probabilities.
+
+    Returns:
+        Of each image its label, the place of that class among all (1: the first) and the loss.
+    """
+    logits = logits.double()
+    own = logits.gather(1, labels[:, None])
+    # Ties and NaN count against the network, so that a constant output is never called correct.
+    places = (~(logits < own)).sum(1)
+    return torch.stack([labels.double(), places.double(), _losses(logits, labels, output)], dim=1)
+
+
+def _losses(
+    logits: Float64[Tensor, "N K"], labels: Int[Tensor, " N"], output: Output
+) -> Float64[Tensor, " N"]:
+    if output == "softmax":
+        return functional.cross_entropy(logits, labels, reduction="none")
+    # Of the right class -log sigmoid(x), which is softplus(x) - x, and of each other one softplus(x).
+    return functional.softplus(logits).sum(1) - logits.gather(1, labels[:, None])[:, 0]
+
+
+def score(judged: Float64[Tensor, "N 3"], class_names: tuple[str, ...], *, bad_images: int) -> Scores:
+    """Sum up what images came to.
+
+    Args:
+        judged: Of `judge`.
+        class_names: Names of the classes, in the order of the logits.
+        bad_images: Reported as it is.
 
     Raises:
         UserError: There is no image.
     """
-    if not len(labels):
+    if not len(judged):
         raise UserError(f"none of the {bad_images} images to evaluate could be read")
-    logits = logits.double()
-    true_scores = logits.gather(1, labels[:, None])
-    # Ties and NaN count against the network, so that a constant output is never called correct.
-    rank = (~(logits < true_scores)).sum(1)
-    is_correct = rank == 1
+    labels, places, losses = judged.unbind(1)
+    is_correct = places == 1
     class_top1 = {
         name: is_correct[labels == index].double().mean().item()
         for index, name in enumerate(class_names)
         if bool((labels == index).any())
     }
     return Scores(
-        images=len(labels),
+        images=len(judged),
         bad_images=bad_images,
         top1=is_correct.double().mean().item(),
-        top5=(rank <= 5).double().mean().item() if len(class_names) > 5 else 1.0,
-        loss=_loss(logits, labels, output),
+        top5=(places <= 5).double().mean().item() if len(class_names) > 5 else 1.0,
+        loss=losses.mean().item(),
         class_top1=class_top1,
     )
-
-
-def _loss(logits: Float[Tensor, "N K"], labels: Int[Tensor, " N"], output: Output) -> float:
-    if output == "softmax":
-        return functional.cross_entropy(logits, labels).item()
-    # Of the right class -log sigmoid(x), which is softplus(x) - x, and of each other one softplus(x).
-    own = logits.gather(1, labels[:, None])[:, 0]
-    return (functional.softplus(logits).sum(1) - own).mean().item()

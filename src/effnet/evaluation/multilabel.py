@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from effnet.arch.spec import Output
+from effnet.data.processes import Processes
 from effnet.errors import UserError
 from effnet.evaluation.metrics import Scores
 
@@ -66,7 +67,7 @@ AnyScores: TypeAlias = Scores | MultiLabelScores
 class MultiLabelCounts:
     """What is counted while a network answers, in memory that hardly grows with images and classes.
 
-    Parts of the images may be counted apart and merged; the result does not depend on it.
+    Several processes may count a part each; the result does not depend on their number.
 
     Args:
         output: How logits become probabilities.
@@ -98,10 +99,11 @@ class MultiLabelCounts:
         columns = [count.sum(1).double() for count in counts]
         self._per_image.append(torch.stack([*columns, losses], dim=1).cpu())
 
-    def merge(self, other: MultiLabelCounts) -> None:
-        """Add what was counted of the images that follow."""
-        self._bins += other._bins
-        self._per_image += other._per_image
+    def gather(self, processes: Processes) -> None:
+        """Count the images of all processes; each counts its own, and all must make the call."""
+        self._bins = processes.total(self._bins)
+        own = [torch.zeros(0, 4, dtype=torch.float64), *self._per_image]
+        self._per_image = [processes.gather(torch.cat(own))]
 
     def scores(self, *, bad_images: int) -> MultiLabelScores:
         """Return what the counts come to.

@@ -96,7 +96,7 @@ class _Normalize(torch.autograd.Function):
         variance, mean = torch.var_mean(exact, (0, 2, 3), correction=0)
         own = torch.cat([mean.new_full((1,), x.numel() // channels), mean, variance])
         every = own.new_empty((distributed.get_world_size(group), len(own)))
-        distributed.all_gather_into_tensor(every, own, group=group)
+        distributed.all_gather(list(every.unbind()), own, group=group)
         counts, means, variances = torch.split(every, [1, channels, channels], dim=1)
         count = counts.sum()
         mean = (counts * means).sum(0) / count

@@ -16,13 +16,13 @@ from effnet.arch.scaling import scale
 from effnet.arch.spec import NetworkSpec
 from effnet.config import Config, DataConfig, ModelConfig
 from effnet.data.images import DataSplit
+from effnet.data.processes import ONE_PROCESS, Processes
 from effnet.data.resident import ResidentImages, load_resident
 from effnet.data.sources import absolute_source, open_configured
 from effnet.errors import UserError
 from effnet.nn import EfficientNet, build_model
 from effnet.schedule.progressive import StageSchedule, image_sizes, stage_schedule
 from effnet.training.parallel import check_processes
-from effnet.training.processes import ONE_PROCESS, Processes
 from effnet.training.tuned import with_tuned
 from effnet.weights import LoadedWeights, load_weights, with_class_names
 
@@ -162,7 +162,7 @@ def prepare_experiment(
     sizes = tuple(stage.image_size for stage in schedule.stages)
     config = with_tuned(config, spec, sizes, device, bf16=supports_bf16(device))
     smallest = min(stage.batch_size for stage in schedule.stages)
-    check_processes(config.distributed, processes, smallest_batch=smallest)
+    check_processes(config, processes, smallest_batch=smallest)
     if processes.count > 1 and config.distributed.strategy == "fsdp":
         _check_cut(config)
     return Experiment(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from effnet.data.failures import WorkerError
+from effnet.data.processes import Processes
 from effnet.errors import UnreachableError
 from effnet.schedule.points import milestones
 from effnet.training.batches import run_batches
@@ -22,7 +23,6 @@ from effnet.training.keeper import Keeper, checkpoint_path, load_newest
 from effnet.training.norm_advice import norm_advice
 from effnet.training.plots import plot_learning_curve, plot_schedule
 from effnet.training.preflight import training_macs
-from effnet.training.processes import Processes
 from effnet.training.progress import Progress
 from effnet.training.rehearsal import compile_stages
 from effnet.training.step import (

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from effnet.config import Config
+from effnet.data.processes import ONE_PROCESS, Processes
 from effnet.schedule.progressive import StageSchedule
 from effnet.training.parallel import micro_batches
-from effnet.training.processes import ONE_PROCESS, Processes
 
 ENOUGH_IMAGES = 16
 """From which on the statistics of a batch are close to those of all images."""

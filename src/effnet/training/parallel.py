@@ -12,34 +12,54 @@ from torch.distributed import ProcessGroup
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from effnet.config import DistributedConfig
+from effnet.config import Config, DistributedConfig
 from effnet.data.loader import Share
+from effnet.data.processes import Processes
 from effnet.errors import UserError
 from effnet.nn import EfficientNet
 from effnet.nn.blocks import Block
 from effnet.nn.shared_norm import share_norm
-from effnet.training.processes import Processes
+from effnet.training.compiling import is_compiled
 
 
-def check_processes(config: DistributedConfig, processes: Processes, *, smallest_batch: int) -> None:
+def check_processes(config: Config, processes: Processes, *, smallest_batch: int) -> None:
     """Make sure that a run can be divided among its processes.
 
     Raises:
-        UserError: A process would have no image of a batch, or groups of batch norm would differ in size.
+        UserError: A process would have no image of a batch, groups of batch norm would differ in size, or
+            what is asked for needs whole layers where they are sharded.
     """
-    if smallest_batch < processes.count:
+    section, count = config.distributed, processes.count
+    if smallest_batch < count:
         raise UserError(
-            f"a batch of {smallest_batch} images cannot be shared by {processes.count} processes; raise "
+            f"a batch of {smallest_batch} images cannot be shared by {count} processes; raise "
             "train.batch_size, or start fewer"
         )
-    if config.norm == "group" and processes.count % min(config.norm_group, processes.count):
+    if section.norm == "group" and count % min(section.norm_group, count):
         raise UserError(
-            f"{processes.count} processes cannot be divided into groups of distributed.norm_group = "
-            f"{config.norm_group}; choose a divisor"
+            f"{count} processes cannot be divided into groups of distributed.norm_group = "
+            f"{section.norm_group}; choose a divisor"
+        )
+    if count == 1:
+        return
+    is_sharded = section.strategy == "fsdp"
+    if is_compiled(config) and (is_sharded or section.norm != "local"):
+        raise UserError(
+            f"train.compile '{config.train.compile}' needs distributed.strategy=ddp and "
+            "distributed.norm=local: the compiler cannot look into what processes exchange within a network; set train.compile=off"
+        )
+    if is_sharded and (
+        config.train.precision == "fp16"
+        or config.train.adaptive_clip
+        or config.optimizer.name in {"lamb", "lars"}
+    ):
+        raise UserError(
+            "distributed.strategy 'fsdp' does not go with train.precision=fp16, train.adaptive_clip or the "
+            "optimizers lamb and lars, which look at whole layers; use the strategy 'ddp'"
         )
 
 
-def join_norms(model: EfficientNet, config: DistributedConfig, processes: Processes) -> None:
+def join_norms(model: nn.Module, config: DistributedConfig, processes: Processes) -> None:
     """Let batch norm take its statistics over the images of as many processes as the configuration says."""
     if processes.count > 1 and config.norm != "local":
         share_norm(model, _norm_group(config, processes))

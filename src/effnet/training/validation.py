@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from effnet.data.bad_images import BadImage
 from effnet.evaluation.evaluator import evaluate_model
 from effnet.evaluation.metrics import Scores
 from effnet.evaluation.multilabel import AnyScores
+from effnet.nn import EfficientNet
 from effnet.schedule.points import milestones
 from effnet.training.compiling import uncompiled
 from effnet.training.display import Display
+from effnet.training.ema import Ema
 from effnet.training.experiment import Experiment
 from effnet.training.journal import Run
 from effnet.training.progress import Progress
+from effnet.training.shards import is_cut, whole
 from effnet.training.step import TrainState
 from effnet.training.window import report_bad_images
 from effnet.weights import save_weights
@@ -43,42 +47,52 @@ def evaluate_run(
         progress: Result, best result and time are noted in it.
         display: Told the result.
     """
-    started = time.monotonic()
+    started, processes = time.monotonic(), experiment.processes
     bad: list[BadImage] = []
-    raw = _scores(experiment, state, bad) if experiment.config.evaluate.raw and state.ema else None
-    averaged = state.ema.swapped_into(state.model) if state.ema else nullcontext()
-    with averaged:
-        scores = _scores(experiment, state, bad)
+    raw: AnyScores | None = None
+    if experiment.config.evaluate.raw and state.ema:
+        with _evaluated(state.model, None, experiment) as model:
+            raw = _scores(experiment, model, bad)
+    with _evaluated(state.model, state.ema, experiment) as model:
+        scores = _scores(experiment, model, bad)
         progress.val_top1 = scores.top1
         if scores.top1 > progress.best_val_top1:
             progress.improved_step = progress.step
         if scores.top1 >= progress.best_val_top1:
             progress.best_val_top1, progress.best_step = scores.top1, progress.step
-            save_weights(
-                run.best_weights,
-                state.model.state_dict(),
-                experiment.spec,
-                class_names=experiment.data.class_names,
-                preprocessing=experiment.preprocessing,
-                provenance=f"effnet, step {progress.step} of {experiment.schedule.total_steps}",
-                output=experiment.config.train.loss,
-            )
+            if processes.is_first:
+                _save_best(run, model, experiment, progress)
     progress.seconds += time.monotonic() - started
-    report_bad_images(bad, run, display, experiment.processes)
+    report_bad_images(bad, run, display, processes)
     progress.stopped_early = _is_hopeless(experiment, progress)
     record = _evaluation_record(experiment, progress, scores)
     if raw:
         record |= {"val_raw_top1": raw.top1, "val_raw_loss": raw.loss}
     if progress.stopped_early:
         record["stopped_early"] = True
-    run.journal.write(record)
+    if processes.is_first:
+        run.journal.write(record)
     display.evaluated(record)
 
 
-def _scores(experiment: Experiment, state: TrainState, bad: list[BadImage]) -> AnyScores:
+@contextmanager
+def _evaluated(model: EfficientNet, ema: Ema | None, experiment: Experiment) -> Iterator[EfficientNet]:
+    """Give the network with its averages, or with its own weights, for the length of a ``with`` block."""
+    tensors = ema.state_dict() if ema else model.state_dict()
+    if any(is_cut(tensor) for tensor in tensors.values()):
+        # Processes may have different numbers of batches, so none can wait for parts of another one's.
+        copy = experiment.build_model()
+        copy.load_state_dict(whole(tensors, is_kept=True))
+        yield copy
+    else:
+        with ema.swapped_into(model) if ema else nullcontext():
+            yield model
+
+
+def _scores(experiment: Experiment, model: EfficientNet, bad: list[BadImage]) -> AnyScores:
     with uncompiled():
         return evaluate_model(
-            state.model,
+            model,
             experiment.data.val,
             experiment.preprocessing,
             device=experiment.device,
@@ -87,7 +101,20 @@ def _scores(experiment: Experiment, state: TrainState, bad: list[BadImage]) -> A
             autocast=experiment.autocast,
             report_bad=lambda name, reason: bad.append(BadImage(name, reason)),
             output=experiment.config.train.loss,
+            processes=experiment.processes,
         )
+
+
+def _save_best(run: Run, model: EfficientNet, experiment: Experiment, progress: Progress) -> None:
+    save_weights(
+        run.best_weights,
+        model.state_dict(),
+        experiment.spec,
+        class_names=experiment.data.class_names,
+        preprocessing=experiment.preprocessing,
+        provenance=f"effnet, step {progress.step} of {experiment.schedule.total_steps}",
+        output=experiment.config.train.loss,
+    )
 
 
 def _is_hopeless(experiment: Experiment, progress: Progress) -> bool:

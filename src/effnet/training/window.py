@@ -13,9 +13,9 @@ from torch import Tensor
 
 from effnet.data.bad_images import BadImage
 from effnet.data.loader import Batch
+from effnet.data.processes import Processes
 from effnet.training.display import Display, StepReport
 from effnet.training.journal import Run
-from effnet.training.processes import Processes
 from effnet.training.progress import Progress
 from effnet.training.waiting import WaitClock
 

@@ -6,25 +6,27 @@ they never wait for a GPU.
 
 from __future__ import annotations
 
+import atexit
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import uuid4
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from effnet.data.loader import Share
 from effnet.data.threads import thread_count
-from effnet.errors import UserError
+from effnet.errors import LostProcessError, UserError
 
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 _TIMEOUT = timedelta(minutes=30)
-
-
-class LostProcessError(Exception):
-    """Another process of the run is gone, and this one cannot go on without it."""
+_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +57,7 @@ class Processes:
         Args:
             asked: As ``data.workers``; 0: the processors of the machine, shared among its processes.
         """
-        return asked if asked or self.local_count == 1 else max(thread_count(0) // self.local_count, 1)
+        return asked or max(thread_count(0) // self.local_count, 1)
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""
@@ -63,7 +65,16 @@ class Processes:
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Return the sum over all processes of each value; not finite where one is not finite."""
-        return self._sum(values) if self.count > 1 else list(values)
+        return self.total(torch.tensor(values, dtype=torch.float64)).tolist()
+
+    def total(self, counts: Tensor) -> Tensor:
+        """Return the sum over all processes of each element."""
+        if self.count == 1:
+            return counts
+        total = counts.clone()
+        with _told_when_lost():
+            distributed.all_reduce(total)
+        return total
 
     def gather(self, rows: Tensor) -> Tensor:
         """Return the rows of all processes, in the order of the processes.
@@ -73,7 +84,9 @@ class Processes:
         """
         if self.count == 1:
             return rows
-        counts = [int(count) for count in self._gather(torch.tensor([len(rows)]))]
+        counts: list[int] = self._gather(torch.tensor([len(rows)])).tolist()
+        if not max(counts):
+            return rows
         padded = rows.new_zeros((max(counts), *rows.shape[1:]))
         padded[: len(rows)] = rows
         parts = torch.split(self._gather(padded), max(counts))
@@ -89,25 +102,27 @@ class Processes:
         """Return when all processes are here."""
         self.sum([0.0])
 
-    def _sum(self, values: Sequence[float]) -> list[float]:
-        total = torch.tensor(values, dtype=torch.float64)
-        with _told_when_lost():
-            distributed.all_reduce(total)
-        return total.tolist()
-
     def _gather(self, rows: Tensor) -> Tensor:
         parts = rows.new_empty((self.count * len(rows), *rows.shape[1:]))
         with _told_when_lost():
-            distributed.all_gather_into_tensor(parts, rows.contiguous())
+            distributed.all_gather(list(torch.split(parts, len(rows))), rows.contiguous())
         return parts
 
 
 ONE_PROCESS = Processes()
 
 
+def this_process() -> Processes:
+    """Return what torchrun says about this process; without torchrun it is alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return ONE_PROCESS
+    rank, local_rank, count, local_count = (int(os.environ[name]) for name in _VARIABLES)
+    return Processes(rank=rank, local_rank=local_rank, count=count, local_count=local_count)
+
+
 @contextmanager
 def join_processes(device: str) -> Iterator[Processes]:
-    """Meet the other processes that torchrun has started, and part from them at the end of a ``with`` block.
+    """Meet the other processes that torchrun has started, for the length of a ``with`` block.
 
     Without torchrun, or if it has started this process alone, there is nobody to meet.
 
@@ -121,31 +136,64 @@ def join_processes(device: str) -> Iterator[Processes]:
         UserError: A machine has fewer GPUs than processes, or one GPU is named for several processes.
         LostProcessError: Another process has ended, or cannot be reached.
     """
-    rank, local_rank, count, local_count = (int(os.environ.get(name, "0")) for name in _VARIABLES)
-    if count <= 1:
-        yield ONE_PROCESS
+    processes = this_process()
+    if processes.count == 1:
+        yield processes
         return
-    processes = Processes(rank=rank, count=count, local_rank=local_rank, local_count=local_count)
     if device.startswith("cuda:"):
         raise UserError(
-            f"train.device is '{device}', but {count} processes train together and each takes a GPU of its "
-            "own; give 'cuda', or start one process"
+            f"train.device is '{device}', but {processes.count} processes train together and each takes a "
+            "GPU of its own; give 'cuda', or start one process"
         )
     if device == "cpu" or not torch.cuda.is_available():
         backend = "gloo"
     else:
         backend = "cpu:gloo,cuda:nccl"
-        if local_count > torch.cuda.device_count():
+        if processes.local_count > torch.cuda.device_count():
             raise UserError(
-                f"{local_count} processes were started on a machine that shows "
+                f"{processes.local_count} processes were started on a machine that shows "
                 f"{torch.cuda.device_count()} CUDA devices; start one for each with --nproc-per-node"
             )
-        torch.cuda.set_device(local_rank)
+        torch.cuda.set_device(processes.local_rank)
     with _told_when_lost():
-        distributed.init_process_group(backend, timeout=_TIMEOUT)
-        # What goes wrong below ends the process, and its connections with it: nobody waits for the others.
-        yield processes
-        distributed.destroy_process_group()
+        if not distributed.is_initialized():
+            distributed.init_process_group(
+                backend,
+                store=_empty_store(processes),
+                rank=processes.rank,
+                world_size=processes.count,
+                timeout=_TIMEOUT,
+            )
+            atexit.register(distributed.destroy_process_group)
+        try:
+            yield processes
+        except BaseException:
+            # Connections end with the process; nobody is there who could part in good order.
+            atexit.unregister(distributed.destroy_process_group)
+            raise
+
+
+def _empty_store(processes: Processes) -> Store:
+    """Return a part of torchrun's store that all processes know and that nobody has written to.
+
+    torchrun keeps its store when it starts processes again, with the addresses of those that are dead. How
+    often they were started does not tell lives apart: its agents on several machines count for themselves.
+    """
+    store, _, _ = next(rendezvous("env://", timeout=_TIMEOUT))
+    own = uuid4().hex
+    if not processes.is_first:
+        # Who has died does not answer, and what it answered was to another question.
+        store.set(f"asks/{processes.rank}", own)
+        name = store.get(f"told/{own}").decode()
+        store.set(f"{name}/{processes.rank}", "")
+        return PrefixStore(name, store)
+    others = range(1, processes.count)
+    while not store.check([f"{own}/{rank}" for rank in others]):
+        for rank in others:
+            if store.check([f"asks/{rank}"]):
+                store.set(f"told/{store.get(f'asks/{rank}').decode()}", own)
+        time.sleep(_POLL_SECONDS)
+    return PrefixStore(own, store)
 
 
 @contextmanager
