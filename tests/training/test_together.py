@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -39,6 +40,7 @@ from effnet.recipes import config_to_toml
 from effnet.training import loop
 from effnet.training.display import Display
 from effnet.training.experiment import prepare_experiment
+from effnet.training.interrupt import listen_for_interruption
 from effnet.training.journal import read_metrics
 from effnet.training.parallel import micro_batches
 from effnet.training.step import step_seed
@@ -265,7 +267,7 @@ def test_one_process_continues_what_two_began_with_the_images_that_are_left(two,
     assert_each_once_an_epoch(before + list(after.values()))
     # The very images that two processes would have seen in these steps.
     assert all(images == first[number] + second[number] for number, images in after.items())
-    [message] = messages
+    [message] = [text for text in messages if text.startswith("continues")]
     assert message.startswith(
         "continues at step 9 with 1 processes instead of 2: each has 7 images of a batch of 7"
     )
@@ -340,6 +342,22 @@ def test_evaluation_does_not_depend_on_the_number_of_processes(two, work):
 
 def test_images_with_several_labels_are_counted_together(two):
     assert all(found["several labels"] for found in two)
+
+
+# Signals
+
+
+def test_a_signal_that_torchrun_sends_a_second_time_is_no_second_wish(monkeypatch):
+    with listen_for_interruption() as alone:
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
+    with listen_for_interruption() as started:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+    assert alone.is_requested
+    assert started.is_requested
 
 
 # What cannot be

@@ -46,7 +46,8 @@ def check_processes(config: Config, processes: Processes, *, smallest_batch: int
     if is_compiled(config) and (is_sharded or section.norm != "local"):
         raise UserError(
             f"train.compile '{config.train.compile}' needs distributed.strategy=ddp and "
-            "distributed.norm=local: the compiler cannot look into what processes exchange within a network; set train.compile=off"
+            "distributed.norm=local: the compiler cannot look into what processes exchange within a network; "
+            "set train.compile=off"
         )
     if is_sharded and (
         config.train.precision == "fp16"
