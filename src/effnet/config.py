@@ -194,7 +194,7 @@ class ProgressiveConfig:
     drop_path_rate: tuple[Rate, Rate] = (0.2, 0.2)
     batch_rule: Literal["constant", "pixels"] = "constant"
     """``pixels``: smaller images come in larger batches, so that a batch keeps its number of pixels; the
-    learning rate grows in proportion."""
+    learning rate grows with them as ``batch_scaling`` says."""
 
     def __post_init__(self) -> None:
         if self.image_size and self.image_size[0] > self.image_size[1]:

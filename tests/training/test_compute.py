@@ -93,6 +93,16 @@ def test_a_way_that_fails_is_told_and_not_taken(experiment, clock):
     assert failed.to_dict()["seconds"] is None
 
 
+def test_a_way_that_no_longer_fits_beside_the_others_is_told_and_not_taken(experiment, clock):
+    clock.fails = lambda train: train.memory_format == "channels_last" and "contiguous" in clock.formats
+    tuning = tune_compute(experiment, lambda text: None)
+    failed, fine = tuning.candidates
+    assert failed.failure == "RuntimeError: no compiler"
+    assert failed.stages == ()
+    assert tuning.fastest is fine
+    assert len(fine.stages) == 2
+
+
 def test_where_every_way_fails_the_reason_is_told(experiment, clock):
     clock.fails = lambda train: train.memory_format != "auto"
     with pytest.raises(RuntimeError, match="no way to compute a training step works here: RuntimeError: no"):
@@ -148,7 +158,8 @@ def test_a_run_is_measured_and_its_choices_are_kept(config):
 
 @pytest.mark.usefixtures("quick")
 def test_a_recipe_is_measured_without_its_images(config):
-    config = replace(config, data=DataConfig(source="imagenet", train_images=1000))
+    data = DataConfig(source="hf:anyone/anything", train_images=1000, classes=21, resident=True)
+    config = replace(config, data=data)
     tuning = tune_network(config, compiles=False, keeps=False, report=lambda text: None)
     assert tuning.loader is None
     assert tuning.kept == ()

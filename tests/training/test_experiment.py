@@ -15,8 +15,8 @@ from effnet.config import Config, DataConfig, EvaluateConfig, ModelConfig, Progr
 from effnet.data.images import DataSplit, LabelledImages
 from effnet.errors import UserError
 from effnet.nn import EfficientNet
-from effnet.recipes import config_from_toml, config_to_toml
-from effnet.training.experiment import choose_device, network_of, prepare_experiment
+from effnet.recipes import config_from_toml, config_to_toml, load_recipe
+from effnet.training.experiment import choose_device, network_of, prepare_experiment, resolve_alone
 from effnet.training.split import check_split, write_split
 from effnet.weights import save_weights
 
@@ -255,6 +255,30 @@ def test_from_scratch_a_center_crop_at_another_size_is_that_of_small_networks(ti
     assert (own.crop_mode, other.crop_mode) == ("center", "center")
     assert own.crop_fraction > 0.9
     assert other.crop_fraction == 0.875
+
+
+@pytest.mark.parametrize("size", ["s", "m", "l", "xl"])
+def test_pretraining_on_21k_is_evaluated_on_the_released_crop_of_small_images(size):
+    """Below 320 px, the release cuts size / (size + 32) of the short side; above, it squashes."""
+    preprocessing = resolve_alone(load_recipe(f"v2-{size}.21k")).preprocessing
+    assert preprocessing is not None
+    assert (preprocessing.image_size, preprocessing.crop_mode) == (224, "center")
+    assert preprocessing.crop_fraction == 224 / (224 + 32)
+
+
+@pytest.mark.parametrize(
+    ("model", "train", "key"),
+    [
+        ({"weights_class_names": "names.txt"}, {}, "model.weights_class_names"),
+        ({}, {"freeze_norm": True}, "train.freeze_norm"),
+    ],
+)
+def test_what_is_about_weights_is_refused_without_them(tiny, model, train, key):
+    with pytest.raises(UserError) as caught:
+        prepare_experiment(digits(replace(tiny, **model), train=TrainConfig(**train)))
+    assert str(caught.value) == (
+        f"{key} is set, but there are no weights that it could be about; give model.weights, or leave it out"
+    )
 
 
 def test_weights_of_another_network_are_refused(tiny, weights, tmp_path):

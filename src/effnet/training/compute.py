@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from statistics import median
@@ -203,18 +204,27 @@ def _take_turns(
         runs: dict[Compute, _Turns] = {}
         for compute in candidates:
             if compute not in failures:
-                try:
+                with _failure_noted(failures, compute):
                     runs[compute] = _Turns(compute.applied_to(experiment), settings, count)
-                except (RuntimeError, torch.OutOfMemoryError) as error:
-                    failures[compute] = f"{type(error).__name__}: {error}".splitlines()[0]
         for _ in range(ROUNDS):
-            for run in runs.values():
-                run.measure()
+            for compute in list(runs):
+                with _failure_noted(failures, compute):
+                    runs[compute].measure()
+                if compute in failures:  # What fitted alone need not fit beside the others' networks.
+                    del runs[compute]
         for compute, run in runs.items():
             stages[compute].append(run.result(settings))
     for compute in candidates:
         failure = failures.get(compute, "")
         yield Candidate(compute=compute, stages=() if failure else tuple(stages[compute]), failure=failure)
+
+
+@contextmanager
+def _failure_noted(failures: dict[Compute, str], compute: Compute) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, torch.OutOfMemoryError) as error:
+        failures[compute] = f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 class _Turns:

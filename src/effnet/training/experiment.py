@@ -141,6 +141,7 @@ def prepare_experiment(
         UserError: Something in the configuration cannot be had.
     """
     device = choose_device(config.train.device, processes)
+    _check_weights_are_there(config)
     spec = network_of(config.model)
     weights = load_weights(config.model.weights, spec) if load and config.model.weights else None
     if weights is not None:
@@ -176,6 +177,20 @@ def prepare_experiment(
         resident=load_resident(data.train, config.data, device) if config.data.resident else None,
         processes=processes,
     )
+
+
+def _check_weights_are_there(config: Config) -> None:
+    """Refuse what only means something for loaded weights; the rest of fine-tuning works without them."""
+    needing = {
+        "model.weights_class_names": bool(config.model.weights_class_names),
+        "train.freeze_norm": config.train.freeze_norm,
+    }
+    for key, is_set in needing.items():
+        if is_set and not config.model.weights:
+            raise UserError(
+                f"{key} is set, but there are no weights that it could be about; give model.weights, or "
+                "leave it out"
+            )
 
 
 def _check_classes(config: DataConfig, found: int) -> None:
@@ -276,10 +291,12 @@ def _preprocessing(
         )
     result = given or released_preprocessing(spec)
     size = config.evaluate.image_size or (result.image_size if given else train_size)
-    if size != result.image_size:
-        result = replace(result, image_size=size)
-        if not given and result.crop_mode == "center":
-            result = replace(result, crop_fraction=_CROP_FRACTION)
-    if config.evaluate.crop_mode:
-        result = replace(result, crop_mode=config.evaluate.crop_mode)
-    return replace(result, crop_fraction=1.0) if result.crop_mode == "squash" else result
+    crop_mode = config.evaluate.crop_mode or result.crop_mode
+    is_released = (size, crop_mode) == (result.image_size, result.crop_mode)
+    crop_fraction = result.crop_fraction if given or is_released else _CROP_FRACTION
+    return replace(
+        result,
+        image_size=size,
+        crop_mode=crop_mode,
+        crop_fraction=1.0 if crop_mode == "squash" else crop_fraction,
+    )

@@ -84,9 +84,13 @@ def tune_network(config: Config, *, compiles: bool, keeps: bool, report: Callabl
         UserError: Something in the configuration cannot be had.
         OSError: What was found cannot be kept.
     """
-    unread = _unread_images(config.data.train_images, network_of(config.model).num_classes)
+    classes = config.data.classes or network_of(config.model).num_classes
+    unread = _unread_images(config.data.train_images, classes)
     experiment = prepare_experiment(
-        config, load=False, data=DataSplit(train=unread, val=unread, is_drawn=False)
+        # Images that are not at hand cannot be put on the device either.
+        replace(config, data=replace(config.data, resident=False)),
+        load=False,
+        data=DataSplit(train=unread, val=unread, is_drawn=False),
     )
     compute = tune_compute(_with_choices_of(experiment, config), report, compiles=compiles)
     kept = (keep_choice(compute.about, compute.fastest.compute.changes),) if keeps else ()
