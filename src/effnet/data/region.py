@@ -56,7 +56,7 @@ def decode_region(encoded: bytes, rows: slice, columns: slice) -> UInt8[np.ndarr
 
 def _new_decoder() -> _Decode:
     """Make a decoder that computes in the thread that calls it, on the processor."""
-    from nvidia import nvimgcodec  # noqa: PLC0415 - optional, and 100 MB
+    from nvidia import nvimgcodec  # noqa: PLC0415 - optional, and 67 MB
 
     decoder = nvimgcodec.Decoder(
         device_id=nvimgcodec.NVIMGCODEC_DEVICE_CPU_ONLY,
