@@ -87,6 +87,8 @@ def cover(image: Pixels, patch: Patch) -> None:
         image: uint8, HWC, RGB.
         patch: Inside the image.
     """
+    if patch.bottom <= patch.top or patch.right <= patch.left:
+        return
     rows = np.arange(patch.top, patch.bottom)[:, None]
     numbers = rows * image.shape[1] + np.arange(patch.left, patch.right) + patch.key
     # The lowest byte first, as in `channel_levels`.
