@@ -22,6 +22,7 @@ from effnet.evaluation.predictor import Predictor
 from effnet.recipes import config_from_toml, config_to_toml, resolve_config
 from effnet.training.display import open_display
 from effnet.training.experiment import Experiment, choose_device, prepare_experiment, sizes_needed
+from effnet.training.fitting import with_fitting_micro_batch
 from effnet.training.journal import Run, create_run, default_run_path, holds_run, open_run
 from effnet.training.keeper import checkpoints_in
 from effnet.training.loop import RunResult
@@ -104,7 +105,7 @@ def train(
 def start_run(config: Config, out: Path | None = None, *, quiet: bool = False) -> RunResult:
     """Train from a configuration in a new run directory, with all processes that torchrun has started."""
     with join_processes(config.train.device) as processes:
-        experiment = prepare_experiment(config, processes=processes)
+        experiment, told = with_fitting_micro_batch(prepare_experiment(config, processes=processes))
         path = out or default_run_path(experiment.spec.name)
         _check_out(path, Path(experiment.config.data.source))
         check_tracking(experiment.config.tracking)
@@ -113,7 +114,8 @@ def start_run(config: Config, out: Path | None = None, *, quiet: bool = False) -
             write_split(run.split_path, experiment.data)
         # The others wait here until there is a folder, whose name may say when it was made.
         path = Path(processes.gather_text(str(path))[0])
-        return _train(experiment, run if processes.is_first else Run(path), quiet=quiet, resume=False)
+        run = run if processes.is_first else Run(path)
+        return _train(experiment, run, quiet=quiet, resume=False, told=told)
 
 
 def start_or_resume_run(config: Config, out: Path, *, quiet: bool = False) -> RunResult:
@@ -355,7 +357,7 @@ def _run_validation(path: Path) -> LabelledImages:
     return split.val
 
 
-def _train(experiment: Experiment, run: Run, *, quiet: bool, resume: bool) -> RunResult:
+def _train(experiment: Experiment, run: Run, *, quiet: bool, resume: bool, told: str = "") -> RunResult:
     advice = wait_advice(
         experiment.config,
         is_gpu=experiment.device.type == "cuda",
@@ -363,4 +365,6 @@ def _train(experiment: Experiment, run: Run, *, quiet: bool, resume: bool) -> Ru
     )
     is_quiet = quiet or not experiment.processes.is_first
     with open_display(experiment.schedule, quiet=is_quiet, advice=advice) as display:
+        if told:
+            display.message(told)
         return run_training(experiment, run, display, resume=resume)

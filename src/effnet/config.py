@@ -214,7 +214,7 @@ class TrainConfig:
     """Images a step at the last stage's size, over all processes."""
     micro_batch_size: NonNegativeInt = 0
     """Most images that a process runs through the network at once; it adds up the gradients of its share of
-    a step's images. 0: its whole share."""
+    a step's images. 0: its whole share, or what is found before the run to fit on its GPU."""
     seed: Seed = 0
     loss: Output = "softmax"
     """``softmax``: cross-entropy; an image's labels share a weight of 1. ``sigmoid``: binary cross-entropy of
@@ -228,6 +228,11 @@ class TrainConfig:
     adaptive_clip: NonNegative = 0.0
     """Largest length of a unit's gradient relative to its weights', classifier excepted (AGC, 2102.06171,
     where it is 0.01 to 0.16); comes before ``gradient_clip``. 0 switches it off."""
+    on_non_finite: Literal["skip", "lower", "stop"] = "skip"
+    """At a step where a loss, gradient or weight is not finite, the run goes back to its last checkpoint and
+    leaves that step out, or halves the learning rate from there on, or stops."""
+    max_non_finite: PositiveInt = 3
+    """Such steps between two checkpoints that are answered in this way; one more ends the run."""
     head_epochs: NonNegative = 0.0
     """Epochs at the start in which only the classifier learns."""
     backbone_rate: NonNegative = 1.0
@@ -355,7 +360,7 @@ class CheckpointConfig:
     every_minutes: Positive = 5.0
     """Save at least this often, besides each evaluation."""
     keep_last: PositiveInt = 2
-    """Newest checkpoints to keep; with more than one, a damaged one costs only the steps since the other."""
+    """Newest checkpoints to keep: where one is damaged, the run continues from the one before."""
     keep_stage_ends: bool = True
     """Also keep the checkpoint at the end of each stage, from which the next one can be tried again."""
 

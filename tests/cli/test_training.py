@@ -5,7 +5,8 @@ import shutil
 import pytest
 import torch
 
-from effnet.training import keeper, preflight
+from effnet.data import filling
+from effnet.training import keeper, loop, preflight
 from effnet.weights import load_weights
 
 
@@ -115,7 +116,7 @@ def test_a_run_prints_one_json_document_and_nothing_else(effnet, recipe, tmp_pat
     assert answer.code == 0
     assert document.keys() == {
         "run", "steps", "val_top1", "best_val_top1", "best_step", "train_seconds", "step_seconds", "images",
-        "macs", "data_wait", "bad_images", "stopped_early",
+        "macs", "data_wait", "bad_images", "non_finite", "stopped_early",
     }  # fmt: skip
     assert document["images"] == 7 * 4
     assert 0 < document["step_seconds"] <= document["train_seconds"]
@@ -170,7 +171,52 @@ def test_a_loss_that_is_not_finite_is_a_failure_and_no_mistake(effnet, recipe, t
         "--set", "learning_rate.base=1e30", "--set", "learning_rate.warmup_epochs=0",
     )  # fmt: skip
     assert (answer.code, answer.out) == (1, "")
-    assert re.fullmatch(r"effnet: the loss is (nan|inf) at step \d; .*\n", answer.err)
+    assert re.fullmatch(
+        r"effnet: the loss is (nan|inf) at step \d, which begins in the output of \S+, after such "
+        r"a step was left out 3 times; a lower learning_rate.base .* may help. The state of step \d is "
+        r"saved and finite\n",
+        answer.err,
+    )
+
+
+def test_a_thread_that_dies_is_a_failure_and_no_traceback(effnet, recipe, tmp_path, monkeypatch):
+    def dies(*_, **__):
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(filling, "open_view", dies)
+    answer = effnet("train", "--recipe", recipe, "--out", tmp_path / "run", "--quiet")
+    assert (answer.code, answer.out) == (1, "")
+    assert re.fullmatch(
+        r"effnet: the loader thread effnet-data_\d died at (red|green|blue)/\d\.(jpg|png): "
+        r"ZeroDivisionError: a defect; once that is mended, continue with: "
+        rf"effnet train --resume {tmp_path}/run\n",
+        answer.err,
+    )
+
+
+def test_steps_that_were_left_out_are_counted(effnet, recipe, tmp_path, monkeypatch):
+    real = loop.train_step
+
+    def step(state, batch, experiment):
+        loss = real(state, batch, experiment)
+        return loss * float("nan") if batch.step == 5 else loss
+
+    monkeypatch.setattr(loop, "train_step", step)
+    answer = effnet("train", "--recipe", recipe, "--out", tmp_path / "run")
+    assert answer.code == 0
+    assert (
+        f"1 step was not finite and answered as train.on_non_finite says, see {tmp_path}/run/metrics.jsonl\n"
+    ) in answer.out
+
+
+def test_a_device_without_room_is_a_failure_and_no_traceback(effnet, recipe, tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loop, "train_step", full)
+    answer = effnet("train", "--recipe", recipe, "--out", tmp_path / "run", "--quiet")
+    assert (answer.code, answer.out) == (1, "")
+    assert re.fullmatch(r"effnet: out of memory at step 0, with a single image at a time; .*\n", answer.err)
 
 
 def test_a_disk_that_is_full_is_a_failure_and_no_mistake(effnet, recipe, tmp_path, monkeypatch):

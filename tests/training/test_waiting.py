@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from effnet.config import AugmentConfig, Config, DataConfig
-from effnet.training import waiting
+from effnet.training import stopwatch
 from effnet.training.waiting import WaitClock, wait_advice
 
 
@@ -17,7 +17,7 @@ class World:
     def __init__(self, monkeypatch):
         self.now = 0.0
         self.gpu_is_done_at = 0.0
-        monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(stopwatch, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(WaitClock, "_mark", lambda clock: self.mark())
 
     def mark(self):

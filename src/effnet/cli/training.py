@@ -158,8 +158,8 @@ def _finish(run: Callable[[], RunResult], *, as_json: bool) -> None:
 
     from effnet.data.failures import WorkerError
     from effnet.data.processes import this_process
+    from effnet.training.guard import DivergedRunError
     from effnet.training.loop import InterruptedRunError
-    from effnet.training.window import DivergedRunError
 
     try:
         result = run()
@@ -182,6 +182,11 @@ def _finish(run: Callable[[], RunResult], *, as_json: bool) -> None:
     )
     if result.stopped_early:
         typer.echo("stopped early: validation did not improve for train.early_stop_epochs")
+    if result.non_finite:
+        typer.echo(
+            f"{result.non_finite} {'step was' if result.non_finite == 1 else 'steps were'} not finite and "
+            f"answered as train.on_non_finite says, see {result.run}/metrics.jsonl"
+        )
     if result.bad_images:
         typer.echo(f"{result.bad_images} images could not be read in full, see {result.run}/bad-images.jsonl")
     typer.echo(f"run: {result.run}")
@@ -277,5 +282,6 @@ def _print_totals(plan: Plan) -> None:
         if not cost.fits:
             typer.echo(
                 f"stage {settings.stage + 1} does not fit: a batch of {settings.batch_size} is too large for "
-                f"this device, {cost.measured_batch_size} was possible; set train.batch_size"
+                f"this device, which has room for {cost.measured_batch_size}; `effnet train` runs them in "
+                "parts, see train.micro_batch_size"
             )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 
 import torch
 
+from effnet.data.failures import WorkerError
 from effnet.data.loader import Batch, train_batches
 from effnet.data.resident import resident_batches
+from effnet.errors import UnreachableError
 from effnet.schedule.progressive import StageSchedule, StageSettings
 from effnet.training.experiment import Experiment
 
@@ -68,3 +70,22 @@ def noise_batch(experiment: Experiment, settings: StageSettings, images: int) ->
         drawn=None,
         bad=(),
     )
+
+
+class Feed:
+    """Batches until the last one, or until they cannot be had any more: the steps before are good.
+
+    Args:
+        batches: Of `run_batches`.
+    """
+
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        self._batches = batches
+        self.failure: WorkerError | UnreachableError | None = None
+        """Why they ended early."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        try:
+            yield from self._batches
+        except (WorkerError, UnreachableError) as error:
+            self.failure = error

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import shlex
-import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch.amp import GradScaler
 
 from effnet.data.failures import WorkerError
 from effnet.data.processes import Processes
 from effnet.errors import UnreachableError
 from effnet.schedule.points import milestones
-from effnet.training.batches import run_batches
+from effnet.training.batches import Feed, run_batches
 from effnet.training.checkpoint import CheckpointInfo, load_checkpoint, take_snapshot
 from effnet.training.display import Display
 from effnet.training.experiment import Experiment
+from effnet.training.guard import DivergedRunError, Guard, SetbackError, adjusted
 from effnet.training.interrupt import Interruption, listen_for_interruption
 from effnet.training.journal import Run
 from effnet.training.keeper import Keeper, checkpoint_path, load_newest
@@ -33,10 +37,11 @@ from effnet.training.step import (
     set_phase,
     train_step,
 )
+from effnet.training.stopwatch import Stopwatch
 from effnet.training.tracking import open_tracking
 from effnet.training.validation import evaluate_run, is_evaluation_step
 from effnet.training.waiting import WaitClock
-from effnet.training.window import DivergedRunError, Window
+from effnet.training.window import Window
 
 _CURVE_POINTS = 2000
 
@@ -66,6 +71,8 @@ class RunResult:
     data_wait: float
     """Share of the time in training steps that was spent waiting for images, over all sessions."""
     bad_images: int
+    non_finite: int
+    """Steps at which something was not finite, and that were left out or had the learning rate lowered."""
     stopped_early: bool
     """Whether it ended before its last step because it no longer improved."""
 
@@ -88,7 +95,8 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
 
     Raises:
         InterruptedRunError: SIGINT or SIGTERM came; the state is saved.
-        DivergedRunError: The loss is not finite.
+        DivergedRunError: Numbers are not finite, and it has been tried often enough.
+        torch.OutOfMemoryError: The device has no room.
         OSError: A file cannot be written; earlier checkpoints are intact.
         UnreachableError: Images are on another machine, and the connection is lost.
         WorkerError: A thread that prepares images died.
@@ -111,7 +119,7 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
             )
             with closing(keeper), tracking, listen_for_interruption() as interruption:
                 _compile(experiment, run, display, state, progress)
-                _run_steps(experiment, run, display, state, progress, keeper, interruption)
+                progress = _run_all(experiment, run, display, state, progress, keeper, interruption)
     except (InterruptedRunError, DivergedRunError):
         _plot_curve(experiment, run)
         raise
@@ -131,8 +139,35 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
         macs=training_macs(experiment.schedule, experiment.spec, progress.step),
         data_wait=min(progress.wait_seconds / max(progress.step_seconds, 1e-9), 1.0),
         bad_images=run.bad_image_count,
+        non_finite=progress.non_finite,
         stopped_early=progress.stopped_early,
     )
+
+
+def _run_all(  # noqa: PLR0917 - as `_run_steps`
+    experiment: Experiment,
+    run: Run,
+    display: Display,
+    state: TrainState,
+    progress: Progress,
+    keeper: Keeper,
+    interruption: Interruption,
+) -> Progress:
+    """Do all steps, from the last checkpoint again where one fails; return where that led to."""
+    guard = Guard(experiment.config.train, experiment.processes)
+    if progress.step == 0:
+        _save(keeper, guard, state, progress, experiment.processes)
+    while True:
+        now = adjusted(experiment, progress)
+        try:
+            _run_steps(now, run, display, state, progress, keeper, guard, interruption)
+        except SetbackError as error:
+            # Its traceback refers to tensors that there may be no room for.
+            setback = error.with_traceback(None)
+        else:
+            return progress
+        keeper.wait()
+        progress = _go_back(setback, now, run, display, state, guard)
 
 
 def _run_steps(  # noqa: PLR0917 - the one place where everything meets, in its fixed order
@@ -142,15 +177,16 @@ def _run_steps(  # noqa: PLR0917 - the one place where everything meets, in its 
     state: TrainState,
     progress: Progress,
     keeper: Keeper,
+    guard: Guard,
     interruption: Interruption,
 ) -> None:
     config, schedule, processes = experiment.config, experiment.schedule, experiment.processes
     batches = run_batches(experiment, schedule, seed=config.train.seed, start_step=progress.step)
-    clock = WaitClock(experiment.device)
+    feed, clock, since_checkpoint = Feed(batches), WaitClock(experiment.device), Stopwatch()
     window = Window(run, display, progress, clock, processes)
-    checkpoint_time, phase = time.monotonic(), (-1, False)
+    phase = (-1, False)
     with closing(batches):
-        for batch in clock.watch(batches):
+        for batch in clock.watch(iter(feed)):
             # Stage.
             new_phase = (batch.settings.stage, is_head_phase(config, schedule, batch.step))
             if new_phase != phase:
@@ -160,8 +196,9 @@ def _run_steps(  # noqa: PLR0917 - the one place where everything meets, in its 
                 phase = new_phase
 
             # Step.
-            loss = train_step(state, batch, experiment)
+            loss = guard.run(partial(train_step, state, batch, experiment), state, batch.step)
             progress.step = batch.step + 1
+            progress.non_finite += loss is None
 
             # Journal.
             window.add(batch, loss, schedule.epoch(progress.step), rate_at(config, schedule, batch.step))
@@ -174,26 +211,50 @@ def _run_steps(  # noqa: PLR0917 - the one place where everything meets, in its 
 
             # Evaluation.
             if is_evaluated:
+                guard.check(state, progress)
                 evaluate_run(experiment, run, state, progress, display)
                 set_phase(state, experiment, batch.settings, is_head_only=phase[1])
                 window.restart_clock()
 
             # Checkpoint.
-            is_late = time.monotonic() - checkpoint_time > 60 * config.checkpoint.every_minutes
+            is_late = since_checkpoint.seconds > 60 * config.checkpoint.every_minutes
             is_due = window.is_empty and processes.any(processes.is_first and is_late)
             if is_evaluated or is_interrupted or is_due:
-                _save(keeper, state, progress, processes)
-                checkpoint_time = time.monotonic()
+                _save(keeper, guard, state, progress, processes)
+                since_checkpoint.restart()
                 window.restart_clock()
-            if progress.stopped_early or progress.step == schedule.total_steps:
+            if is_interrupted or progress.stopped_early:
                 break
-            if is_interrupted:
-                keeper.wait()
-                raise InterruptedRunError(
-                    f"stopped after step {progress.step} of {schedule.total_steps}; "
-                    f"continue with: {_resume_command(run)}"
-                )
+
+    # End.
+    if feed.failure is not None and processes.count == 1:
+        window.keep()
+        _save(keeper, guard, state, progress, processes)
     keeper.wait()
+    _tell_why_it_ends(run, progress, feed, total_steps=schedule.total_steps)
+
+
+def _tell_why_it_ends(run: Run, progress: Progress, feed: Feed, *, total_steps: int) -> None:
+    if feed.failure is not None:
+        raise feed.failure
+    if progress.step < total_steps and not progress.stopped_early:
+        raise InterruptedRunError(
+            f"stopped after step {progress.step} of {total_steps}; continue with: {_resume_command(run)}"
+        )
+
+
+def _go_back(  # noqa: PLR0917 - all that a run consists of
+    setback: SetbackError, experiment: Experiment, run: Run, display: Display, state: TrainState, guard: Guard
+) -> Progress:
+    """Put the last checkpoint back, and note what is to be different from there on."""
+    state.optimizer.zero_grad(set_to_none=True)
+    state.scaler = GradScaler(experiment.device.type, enabled=state.scaler.is_enabled())
+    torch.cuda.empty_cache()
+    progress = _restore(experiment, run, state, display)
+    if experiment.processes.is_first:
+        run.journal.write({"step": progress.step, "failed_step": setback.step, "setback": str(setback)})
+    display.message(guard.answer(setback, progress, experiment))
+    return progress
 
 
 def _compile(
@@ -210,7 +271,8 @@ def _resume_command(run: Run) -> str:
     return f"effnet train --resume {shlex.quote(str(run.path))}"
 
 
-def _save(keeper: Keeper, state: TrainState, progress: Progress, processes: Processes) -> None:
+def _save(keeper: Keeper, guard: Guard, state: TrainState, progress: Progress, processes: Processes) -> None:
+    guard.check(state, progress)
     progress.scaler = state.scaler.state_dict()
     keeper.save(
         lambda: take_snapshot(
@@ -222,6 +284,7 @@ def _save(keeper: Keeper, state: TrainState, progress: Progress, processes: Proc
             is_kept=processes.is_first,
         )
     )
+    guard.saved(progress)
 
 
 def _restore(experiment: Experiment, run: Run, state: TrainState, display: Display) -> Progress:
@@ -232,15 +295,15 @@ def _restore(experiment: Experiment, run: Run, state: TrainState, display: Displ
 
     # The first process chooses, and puts away what is damaged, before the others look.
     info = load_newest(run.checkpoints, load, display.message) if processes.is_first else None
-    step = int(processes.sum([info.step if info else 0])[0])
-    if not processes.is_first and step:
-        info = load(checkpoint_path(run.checkpoints, step))
-    if processes.is_first:
-        run.journal.truncate_after(step)
+    found = int(processes.sum([info.step + 1 if info else 0])[0])
+    if not processes.is_first and found:
+        info = load(checkpoint_path(run.checkpoints, found - 1))
     progress = Progress(**info.extra) if info else Progress(processes=processes.count)
     if progress.scaler:
         state.scaler.load_state_dict(progress.scaler)
-    if progress.processes != processes.count and step < experiment.schedule.total_steps:
+    if processes.is_first:
+        run.journal.truncate_after(progress.step)
+    if progress.processes != processes.count and progress.step < experiment.schedule.total_steps:
         _report_processes(experiment, run, progress, display)
         progress.processes = processes.count
     return progress

@@ -26,5 +26,11 @@ class Progress:
     """Whether the run has ended because it no longer improved."""
     scaler: dict[str, float] = field(default_factory=dict)
     """Of the loss in fp16, as it was at the last checkpoint."""
+    non_finite: int = 0
+    """Steps so far that were left out, or before which the learning rate was lowered."""
+    rate_scale: float = 1.0
+    """What the learning rate is multiplied by behind setbacks."""
+    micro_batch_size: int = 0
+    """As ``train.micro_batch_size`` behind setbacks; 0: as configured."""
     losses: list[float] = field(default_factory=list)
     """Of the steps since the last journal record, of a run that was interrupted between two."""

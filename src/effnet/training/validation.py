@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -22,6 +21,7 @@ from effnet.training.journal import Run
 from effnet.training.progress import Progress
 from effnet.training.shards import is_cut, whole
 from effnet.training.step import TrainState
+from effnet.training.stopwatch import Stopwatch
 from effnet.training.window import report_bad_images
 from effnet.weights import save_weights
 
@@ -47,7 +47,7 @@ def evaluate_run(
         progress: Result, best result and time are noted in it.
         display: Told the result.
     """
-    started, processes = time.monotonic(), experiment.processes
+    clock, processes = Stopwatch(), experiment.processes
     bad: list[BadImage] = []
     raw: AnyScores | None = None
     if experiment.config.evaluate.raw and state.ema:
@@ -62,7 +62,7 @@ def evaluate_run(
             progress.best_val_top1, progress.best_step = scores.top1, progress.step
             if processes.is_first:
                 _save_best(run, model, experiment, progress)
-    progress.seconds += time.monotonic() - started
+    progress.seconds += clock.seconds
     report_bad_images(bad, run, display, processes)
     progress.stopped_early = _is_hopeless(experiment, progress)
     record = _evaluation_record(experiment, progress, scores)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from effnet.data.augment import is_augmented
 from effnet.data.loader import Batch
 from effnet.data.sources import DIGITS
 from effnet.data.store import is_store
+from effnet.training.stopwatch import Stopwatch
 
 
 class WaitClock:
@@ -34,11 +34,11 @@ class WaitClock:
     def watch(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield the batches; what is queued until the next one is asked for belongs to the step."""
         while True:
-            started = time.monotonic()
+            clock = Stopwatch()
             batch = next(batches, None)
             if batch is None:
                 return
-            self._add(time.monotonic() - started)
+            self._add(clock.seconds)
             yield batch
             if self._device.type == "cuda":
                 self._idle_from = self._mark()

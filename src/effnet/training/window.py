@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,15 +14,13 @@ from effnet.data.bad_images import BadImage
 from effnet.data.loader import Batch
 from effnet.data.processes import Processes
 from effnet.training.display import Display, StepReport
+from effnet.training.guard import NonFiniteError
 from effnet.training.journal import Run
 from effnet.training.progress import Progress
+from effnet.training.stopwatch import Stopwatch
 from effnet.training.waiting import WaitClock
 
 REPORT_EVERY_STEPS = 10
-
-
-class DivergedRunError(Exception):
-    """The loss is no longer a finite number; the last checkpoint is from before."""
 
 
 class Window:
@@ -43,9 +40,10 @@ class Window:
         self._run, self._display, self._progress, self._waits = run, display, progress, waits
         self._processes = processes
         self._losses: list[Tensor] = []
+        self._steps: list[int] = []
         self._bad: list[BadImage] = []
         self._images, self._waited = 0, 0.0
-        self._clock = time.monotonic()
+        self._clock = Stopwatch()
         self._record: dict[str, Any] = {}
 
     @property
@@ -58,17 +56,20 @@ class Window:
         """Whether it is time for a record."""
         return self._progress.step % REPORT_EVERY_STEPS == 0
 
-    def add(self, batch: Batch, loss: Tensor, epoch: float, rate: float) -> None:
+    def add(self, batch: Batch, loss: Tensor | None, epoch: float, rate: float) -> None:
         """Note a step.
 
         Args:
             batch: What it trained on.
-            loss: This process's part of it, a scalar, not waited for.
+            loss: This process's part of it, a scalar, not waited for; None where the step was left out.
             epoch: Epochs done with it.
             rate: Its learning rate.
         """
-        self._losses.append(loss)
         self._bad += batch.bad
+        if loss is None:
+            return
+        self._losses.append(loss)
+        self._steps.append(batch.step)
         self._images += batch.settings.batch_size
         self._record = {
             "step": batch.step + 1,
@@ -80,15 +81,21 @@ class Window:
         }
 
     def flush(self) -> None:
-        """Write one record, or stop the run where a loss is not finite; all processes must call it."""
+        """Write one record; all processes must call it.
+
+        Raises:
+            NonFiniteError: A loss is not finite.
+        """
         steps = len(self._losses)
         elapsed = self.keep()
         losses, self._progress.losses = self._progress.losses, []
+        if not steps:
+            return
         self._record |= {
             "seconds": self._progress.seconds,
             "loss": sum(losses) / len(losses),
-            "images_per_second": self._images / elapsed,
-            "data_wait": min(self._waited / elapsed, 1.0),
+            "images_per_second": self._images / elapsed if elapsed else 0.0,
+            "data_wait": min(self._waited / elapsed, 1.0) if elapsed else 0.0,
         }
         if self._processes.is_first:
             self._run.journal.write(self._record)
@@ -111,32 +118,30 @@ class Window:
         Images that could not be read are reported at once. All processes must call it.
 
         Returns:
-            Seconds since the clock was started.
+            Seconds since the clock was started; 0 where it was set back.
+
+        Raises:
+            NonFiniteError: A loss is not finite.
         """
         self._bad = report_bad_images(self._bad, self._run, self._display, self._processes)
-        losses = self._processes.sum(torch.stack(self._losses).tolist())
-        first_step = self._record["step"] - len(losses)
-        for offset, loss in enumerate(losses):
+        losses = self._processes.sum(torch.stack(self._losses).tolist()) if self._losses else []
+        for step, loss in zip(self._steps, losses, strict=True):
             if not math.isfinite(loss):
-                raise DivergedRunError(
-                    f"the loss is {loss} at step {first_step + offset}; a lower "
-                    f"learning_rate.base or train.gradient_clip may help. What was saved before is intact in "
-                    f"{self._run.path}"
-                )
-        elapsed = max(time.monotonic() - self._clock, 1e-9)
+                raise NonFiniteError(f"the loss is {loss} at step {step}", step=step)
+        elapsed = self._clock.seconds
         self._progress.seconds += elapsed
         self._progress.step_seconds += elapsed
         waited = self._waits.take()
         self._waited += waited
         self._progress.wait_seconds += waited
         self._progress.losses += losses
-        self._losses = []
+        self._losses, self._steps = [], []
         self.restart_clock()
         return elapsed
 
     def restart_clock(self) -> None:
         """Leave out the time since the last step, which evaluation and saving have accounted for."""
-        self._clock = time.monotonic()
+        self._clock.restart()
 
 
 def report_bad_images(
