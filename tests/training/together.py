@@ -122,13 +122,13 @@ def messages(processes: Processes) -> dict[str, Any]:
     }
 
 
-def kill(step: int) -> None:
-    """Let the second process be killed before a step, in the first life of the run."""
-    real = loop.train_step
-    is_first_life = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+def kill(steps: list[int]) -> None:
+    """Let a process be killed before a step in each life of the run but its last one, by turns."""
+    real, life = loop.train_step, int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+    killed = dict(enumerate(steps)).get(life)
 
     def train_step(state, batch, experiment) -> Tensor:
-        if batch.step == step and is_first_life and this_process().rank == 1:
+        if batch.step == killed and this_process().rank == life % 2:
             os.kill(os.getpid(), signal.SIGKILL)
         return real(state, batch, experiment)
 
@@ -159,6 +159,6 @@ if __name__ == "__main__":
     if task == "checks":
         checks(Path(*arguments))
     else:
-        kill(int(task))
+        kill([int(step) for step in task.split(",")])
         sys.argv = ["effnet", *arguments]
         main()
