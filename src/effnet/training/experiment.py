@@ -164,8 +164,6 @@ def prepare_experiment(
     config = with_tuned(config, spec, sizes, device, bf16=supports_bf16(device))
     smallest = min(stage.batch_size for stage in schedule.stages)
     check_processes(config, processes, smallest_batch=smallest)
-    if processes.count > 1 and config.distributed.strategy == "fsdp":
-        _check_cut(config)
     return Experiment(
         config=config,
         spec=spec,
@@ -199,19 +197,6 @@ def _check_classes(config: DataConfig, found: int) -> None:
             f"the recipe is for data with {config.classes:,} classes (data.classes), but '{config.source}' "
             f"has {found:,}; give other data, or --set data.classes=0 to train on it nevertheless"
         )
-
-
-def _check_cut(config: Config) -> None:
-    """Refuse what needs whole weights or gradients where each process has a part of them."""
-    reasons = {
-        "train.precision 'fp16'; use bf16": config.train.precision == "fp16",
-        "train.adaptive_clip; use train.gradient_clip": config.train.adaptive_clip > 0,
-        f"optimizer.name '{config.optimizer.name}'; use another one": config.optimizer.name
-        in {"lamb", "lars"},
-    }
-    for reason, is_asked_for in reasons.items():
-        if is_asked_for:
-            raise UserError(f"distributed.strategy 'fsdp' does not go with {reason}, or the strategy 'ddp'")
 
 
 def choose_device(name: str, processes: Processes = ONE_PROCESS) -> torch.device:

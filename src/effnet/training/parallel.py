@@ -49,15 +49,21 @@ def check_processes(config: Config, processes: Processes, *, smallest_batch: int
             "distributed.norm=local: the compiler cannot look into what processes exchange within a network; "
             "set train.compile=off"
         )
-    if is_sharded and (
-        config.train.precision == "fp16"
-        or config.train.adaptive_clip
-        or config.optimizer.name in {"lamb", "lars"}
-    ):
-        raise UserError(
-            "distributed.strategy 'fsdp' does not go with train.precision=fp16, train.adaptive_clip or the "
-            "optimizers lamb and lars, which look at whole layers; use the strategy 'ddp'"
-        )
+    if is_sharded:
+        _check_cut(config)
+
+
+def _check_cut(config: Config) -> None:
+    """Refuse what needs whole weights or gradients where each process has a part of them."""
+    reasons = {
+        "train.precision 'fp16'; use bf16": config.train.precision == "fp16",
+        "train.adaptive_clip; use train.gradient_clip": config.train.adaptive_clip > 0,
+        f"optimizer.name '{config.optimizer.name}'; use another one": config.optimizer.name
+        in {"lamb", "lars"},
+    }
+    for reason, is_asked_for in reasons.items():
+        if is_asked_for:
+            raise UserError(f"distributed.strategy 'fsdp' does not go with {reason}, or the strategy 'ddp'")
 
 
 def join_norms(model: nn.Module, config: DistributedConfig, processes: Processes) -> None:
