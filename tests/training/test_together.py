@@ -297,7 +297,7 @@ def test_micro_batches_have_the_gradient_of_the_whole(two, work, config, tmp_pat
         start_run(replace(frozen, train=train), tmp_path / str(most), quiet=True)
     ours, theirs = (last_checkpoint(tmp_path / str(most)) for most in (3, 0))
     apart = {name: float((ours[name] - tensor).abs().max()) for name, tensor in theirs.items()}
-    assert {name: error for name, error in apart.items() if error > 1e-5} == {}
+    assert {name: error for name, error in apart.items() if error > 1e-4} == {}
     assert any(apart.values())
 
 
