@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from effnet.arch import load_spec
 from effnet.config import Config
 from effnet.data.copies import CopySettings, sides_for
 from effnet.data.images import LabelledImages
@@ -19,6 +18,7 @@ from effnet.errors import UserError
 from effnet.evaluation.evaluator import evaluate_model
 from effnet.evaluation.multilabel import AnyScores
 from effnet.evaluation.predictor import Predictor
+from effnet.nn import find_spec
 from effnet.recipes import config_from_toml, config_to_toml, resolve_config
 from effnet.training.display import open_display
 from effnet.training.experiment import Experiment, choose_device, prepare_experiment, sizes_needed
@@ -282,7 +282,7 @@ def load_trained(source: str | Path, *, model: str | None = None) -> LoadedWeigh
     Raises:
         UserError: There is no such thing, or it does not say what network it is.
     """
-    return load_weights(_weights_of(source), load_spec(model) if model else None)
+    return load_weights(_weights_of(source), find_spec(model) if model else None)
 
 
 def _weights_of(source: str | Path) -> str:

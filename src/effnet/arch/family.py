@@ -15,6 +15,7 @@ import re
 from dataclasses import replace
 from functools import cache
 
+from effnet.arch.external import AnySpec, ExternalSpec
 from effnet.arch.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from effnet.arch.scaling import scale
 from effnet.arch.spec import NetworkSpec, StageSpec
@@ -254,13 +255,15 @@ def limit_stride(spec: NetworkSpec, stride: int) -> NetworkSpec:
     return replace(spec, name=f"{spec.name}.stride{stride}", stages=tuple(stages))
 
 
-def released_preprocessing(spec: NetworkSpec) -> Preprocessing:
+def released_preprocessing(spec: AnySpec) -> Preprocessing:
     """Return how the release evaluates a network of this family (facts of the ``automl`` code).
 
     V2-S and larger: [-1, 1], bilinear, the whole image squashed from 320 px on. All others, also
     networks that are not published: ImageNet mean and deviation, bicubic, a centre crop of
     ``size / (size + 32)``.
     """
+    if isinstance(spec, ExternalSpec):
+        return spec.preprocessing
     size = spec.image_size
     if spec.name.split(".")[0] in _V2:
         squash = size >= 320

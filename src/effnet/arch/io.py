@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from effnet.arch.external import TIMM, AnySpec, ExternalSpec
 from effnet.arch.family import network
 from effnet.arch.spec import NetworkSpec
 from effnet.errors import UserError, explain
@@ -70,6 +71,17 @@ def spec_from_json(text: str, where: str) -> NetworkSpec:
     return from_dict(NetworkSpec, data, where)
 
 
+def spec_from_dict(data: object, where: str) -> AnySpec:
+    """Validate plain data as a network, with layers of its own or of another library.
+
+    Raises:
+        UserError: The data is no network; the message names the key and what is allowed.
+    """
+    if isinstance(data, dict) and "stages" not in data and str(data.get("name")).startswith(TIMM):
+        return from_dict(ExternalSpec, data, where)
+    return from_dict(NetworkSpec, data, where)
+
+
 def load_spec(name_or_path: str) -> NetworkSpec:
     """Return a network of the family, or read one from a JSON file.
 
@@ -80,6 +92,8 @@ def load_spec(name_or_path: str) -> NetworkSpec:
     Raises:
         UserError: There is no such network and no such file, or the file holds no valid network.
     """
+    if name_or_path.startswith(TIMM):
+        raise UserError(f"the layers of {name_or_path} are known to timm only; name an EfficientNet")
     if not name_or_path.endswith(".json"):
         try:
             return network(name_or_path)

@@ -15,7 +15,7 @@ from effnet.data.loader import eval_batches, prepare_images
 from effnet.data.processes import ONE_PROCESS, Processes
 from effnet.evaluation.metrics import judge, score
 from effnet.evaluation.multilabel import AnyScores, MultiLabelCounts
-from effnet.nn import EfficientNet
+from effnet.nn import Network
 
 
 def _ignore(name: str, reason: str) -> None:
@@ -24,7 +24,7 @@ def _ignore(name: str, reason: str) -> None:
 
 @torch.inference_mode()
 def evaluate_model(
-    model: EfficientNet,
+    model: Network,
     images: LabelledImages,
     preprocessing: Preprocessing,
     *,

@@ -16,7 +16,7 @@ from effnet.data.images import LabelledImages
 from effnet.data.loader import eval_batches, prepare_images
 from effnet.data.reading import read_file
 from effnet.errors import UserError
-from effnet.nn import EfficientNet, build_model
+from effnet.nn import Network, build_model
 from effnet.weights import LoadedWeights
 
 
@@ -55,7 +55,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: EfficientNet,
+        model: Network,
         class_names: Sequence[str],
         preprocessing: Preprocessing,
         *,

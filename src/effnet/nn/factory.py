@@ -8,14 +8,31 @@ from pathlib import Path
 
 from torch import nn
 
+from effnet.arch.external import TIMM, AnySpec, ExternalSpec
 from effnet.arch.io import load_spec
 from effnet.arch.spec import NetworkSpec
+from effnet.errors import UserError
 from effnet.nn.model import EfficientNet
+from effnet.nn.network import Network
+from effnet.nn.timm_network import TimmNetwork
 from effnet.weights import LoadedWeights, fit_state, load_weights
+from effnet.weights.timm_library import timm_spec
+
+
+def find_spec(name_or_path: str) -> AnySpec:
+    """Return a network of the family, of a JSON file, or of timm.
+
+    Args:
+        name_or_path: As for `effnet.arch.load_spec`, or ``timm:`` and timm's name.
+
+    Raises:
+        UserError: There is no such network or file, or timm is not installed.
+    """
+    return timm_spec(name_or_path) if name_or_path.startswith(TIMM) else load_spec(name_or_path)
 
 
 def build_model(
-    network: NetworkSpec | str | Path,
+    network: AnySpec | str | Path,
     *,
     weights: LoadedWeights | str | Path | None = None,
     num_classes: int | None = None,
@@ -23,11 +40,12 @@ def build_model(
     class_names: Sequence[str] | None = None,
     gradient_checkpointing: bool = False,
     classifier_bias: float = 0.0,
-) -> EfficientNet:
+) -> Network:
     """Build a network, and load weights into it if there are any.
 
     Args:
-        network: A spec, a name of the family such as ``v2-s``, or the path of a spec in JSON.
+        network: A spec, a name of the family such as ``v2-s``, the path of a spec in JSON, or ``timm:`` and
+            timm's name.
         weights: A file, a hub name, or weights already loaded. They decide about padding and batch norm,
             unless ``network`` is a spec and they are already loaded.
         num_classes: Classes of the result. None: as many as the weights have, else as the network has.
@@ -45,7 +63,7 @@ def build_model(
     Raises:
         UserError: There is no such network or file, or the weights belong to another network.
     """
-    spec = network if isinstance(network, NetworkSpec) else load_spec(str(network))
+    spec = network if isinstance(network, NetworkSpec | ExternalSpec) else find_spec(str(network))
     loaded = weights if weights is None or isinstance(weights, LoadedWeights) else None
     if weights is not None and loaded is None:
         loaded = load_weights(str(weights), spec)
@@ -55,7 +73,7 @@ def build_model(
     spec = replace(
         spec, num_classes=num_classes or spec.num_classes, in_channels=in_channels or spec.in_channels
     )
-    model = EfficientNet(spec, gradient_checkpointing=gradient_checkpointing)
+    model = _fresh(spec, gradient_checkpointing=gradient_checkpointing)
     nn.init.constant_(model.classifier.bias, classifier_bias)
     if loaded is not None:
         # The released initialisation is large for few classes; a new head on trained features begins neutral.
@@ -68,3 +86,14 @@ def build_model(
         )
         model.load_state_dict(state)
     return model
+
+
+def _fresh(spec: AnySpec, *, gradient_checkpointing: bool) -> Network:
+    if isinstance(spec, NetworkSpec):
+        return EfficientNet(spec, gradient_checkpointing=gradient_checkpointing)
+    if gradient_checkpointing:
+        raise UserError(
+            f"model.gradient_checkpointing is for EfficientNets, not for {spec.name}; set a smaller "
+            "train.micro_batch_size instead"
+        )
+    return TimmNetwork(spec)

@@ -17,13 +17,16 @@ from effnet.arch.spec import NetworkSpec
 from effnet.nn.blocks import Block
 from effnet.nn.init import initialize
 from effnet.nn.layers import ConvNorm, Dropout
+from effnet.nn.network import Network
 
 
-class EfficientNet(nn.Module):
+class EfficientNet(Network):
     """A network built from its spec, with weights drawn as released.
 
     Dropout and drop-path start at 0; `set_dropout` and `set_drop_path` change them while running.
     """
+
+    spec: NetworkSpec
 
     def __init__(self, spec: NetworkSpec, *, gradient_checkpointing: bool = False) -> None:
         super().__init__()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from effnet.arch.external import AnySpec, ExternalSpec
 from effnet.arch.family import released_preprocessing
-from effnet.arch.io import load_spec
 from effnet.arch.preprocessing import Preprocessing
 from effnet.arch.scaling import scale
 from effnet.arch.spec import NetworkSpec
@@ -20,7 +20,7 @@ from effnet.data.processes import ONE_PROCESS, Processes
 from effnet.data.resident import ResidentImages, load_resident
 from effnet.data.sources import absolute_source, open_configured
 from effnet.errors import UserError
-from effnet.nn import EfficientNet, build_model
+from effnet.nn import Network, build_model, find_spec
 from effnet.schedule.progressive import StageSchedule, image_sizes, stage_schedule
 from effnet.training.parallel import check_processes
 from effnet.training.tuned import with_tuned
@@ -36,7 +36,7 @@ class Experiment:
 
     config: Config
     """Resolved: nothing that the run depends on is left out."""
-    spec: NetworkSpec
+    spec: AnySpec
     data: DataSplit
     schedule: StageSchedule
     preprocessing: Preprocessing
@@ -54,7 +54,7 @@ class Experiment:
         """What the network is computed in, wherever that is safe; None: in single precision throughout."""
         return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config.train.precision)
 
-    def build_model(self) -> EfficientNet:
+    def build_model(self) -> Network:
         """Return the network on its device, freshly drawn from the seed or from the loaded weights."""
         torch.manual_seed(self.config.train.seed)
         model = build_model(
@@ -74,21 +74,40 @@ class Experiment:
         return -math.log(self.spec.num_classes - 1) if is_prior else 0.0
 
 
-def network_of(config: ModelConfig) -> NetworkSpec:
+def network_of(config: ModelConfig) -> AnySpec:
     """Return the network that a configuration names, scaled and changed as it says.
 
     Raises:
-        UserError: There is no such network or file.
+        UserError: There is no such network or file, or it cannot be changed so.
     """
-    spec = load_spec(config.network)
+    spec = find_spec(config.network)
+    if isinstance(spec, ExternalSpec):
+        _check_external(spec, config)
+        return _with_constants(spec, config)
     if (config.width, config.depth) != (1.0, 1.0):
         spec = scale(spec, width=config.width, depth=config.depth)
-    spec = _with_constants(replace(spec, activation=config.activation or spec.activation), config)
-    return spec if config.residual else spec.with_stages(residual=False)
+    spec = replace(spec, activation=config.activation or spec.activation)
+    spec = spec if config.residual else spec.with_stages(residual=False)
+    return _with_constants(spec, config)
 
 
-def _with_constants(spec: NetworkSpec, config: ModelConfig) -> NetworkSpec:
+def _check_external(spec: ExternalSpec, config: ModelConfig) -> None:
+    default = ModelConfig()
+    for key in ("width", "depth", "activation", "padding", "residual"):
+        if getattr(config, key) != getattr(default, key):
+            raise UserError(
+                f"model.{key} changes the layers of EfficientNets, and {spec.name} is none; leave it out"
+            )
+
+
+def _with_constants(spec: AnySpec, config: ModelConfig) -> AnySpec:
     """Apply what may differ from the network that weights were trained in."""
+    if isinstance(spec, ExternalSpec):
+        return replace(
+            spec,
+            norm_epsilon=config.norm_epsilon or spec.norm_epsilon,
+            norm_momentum=config.norm_momentum or spec.norm_momentum,
+        )
     return replace(
         spec,
         padding=config.padding or spec.padding,
@@ -161,6 +180,7 @@ def prepare_experiment(
         train_size=spec.train_size,
     )
     sizes = tuple(stage.image_size for stage in schedule.stages)
+    _check_sizes(spec, (*sizes, preprocessing.image_size))
     config = with_tuned(config, spec, sizes, device, bf16=supports_bf16(device))
     smallest = min(stage.batch_size for stage in schedule.stages)
     check_processes(config, processes, smallest_batch=smallest)
@@ -189,6 +209,15 @@ def _check_weights_are_there(config: Config) -> None:
                 f"{key} is set, but there are no weights that it could be about; give model.weights, or "
                 "leave it out"
             )
+
+
+def _check_sizes(spec: AnySpec, sizes: tuple[int, ...]) -> None:
+    if isinstance(spec, ExternalSpec) and spec.has_fixed_size and set(sizes) != {spec.train_size}:
+        size = spec.train_size
+        raise UserError(
+            f"{spec.name} takes images of {size} px only; set progressive.stages=1, "
+            f"progressive.image_size=[{size},{size}] and evaluate.image_size={size}"
+        )
 
 
 def _check_classes(config: DataConfig, found: int) -> None:
@@ -228,7 +257,7 @@ def supports_bf16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def _resolve(config: Config, spec: NetworkSpec, weights: LoadedWeights | None) -> Config:
+def _resolve(config: Config, spec: AnySpec, weights: LoadedWeights | None) -> Config:
     """Fill in all that depends on the network and on the weights, so that a resumed run needs neither."""
     sizes = config.progressive.image_size
     if sizes is None:
@@ -248,7 +277,7 @@ def _resolve(config: Config, spec: NetworkSpec, weights: LoadedWeights | None) -
             network=_absolute(network) if network.endswith(".json") else network,
             weights=_absolute(config.model.weights),
             weights_class_names=_absolute(config.model.weights_class_names),
-            padding=spec.padding,
+            padding=spec.padding if isinstance(spec, NetworkSpec) else None,
             norm_epsilon=spec.norm_epsilon,
             norm_momentum=spec.norm_momentum,
         ),
@@ -267,7 +296,7 @@ def _absolute(name_or_path: str) -> str:
 
 
 def _preprocessing(
-    config: Config, spec: NetworkSpec, weights: LoadedWeights | None, *, train_size: int
+    config: Config, spec: AnySpec, weights: LoadedWeights | None, *, train_size: int
 ) -> Preprocessing:
     given = config.preprocessing or (weights.preprocessing if weights else None)
     if given and len(given.mean) != spec.in_channels:

@@ -16,7 +16,7 @@ from effnet.config import Config, DistributedConfig
 from effnet.data.loader import Share
 from effnet.data.processes import Processes
 from effnet.errors import UserError
-from effnet.nn import EfficientNet
+from effnet.nn import Network
 from effnet.nn.blocks import Block
 from effnet.nn.shared_norm import share_norm
 from effnet.training.compiling import is_compiled
@@ -79,7 +79,7 @@ def _norm_group(config: DistributedConfig, processes: Processes) -> ProcessGroup
     return own
 
 
-def shard(model: EfficientNet, processes: Processes, device: torch.device) -> None:
+def shard(model: Network, processes: Processes, device: torch.device) -> None:
     """Cut every block's parameters, and those of the rest, into one part for each process (FSDP2).
 
     Args:
@@ -99,7 +99,7 @@ def shard(model: EfficientNet, processes: Processes, device: torch.device) -> No
     fully_shard(model, mesh=mesh)
 
 
-def wrap(model: EfficientNet, config: DistributedConfig) -> nn.Module:
+def wrap(model: Network, config: DistributedConfig) -> nn.Module:
     """Return what runs a network and leaves the mean over all processes in the gradients.
 
     Args:

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from effnet.arch.accounting import network_cost
-from effnet.arch.spec import NetworkSpec
+from effnet.arch.external import AnySpec
 from effnet.data.loader import Batch
+from effnet.nn import forward_macs
 from effnet.schedule.progressive import StageSchedule, StageSettings
 from effnet.training.batches import run_batches
 from effnet.training.experiment import Experiment
@@ -83,13 +83,13 @@ class Plan:
         return total | {"stages": stages}
 
 
-def plan(schedule: StageSchedule, spec: NetworkSpec, costs: tuple[StageCost, ...] = ()) -> Plan:
+def plan(schedule: StageSchedule, spec: AnySpec, costs: tuple[StageCost, ...] = ()) -> Plan:
     """Put a schedule and its costs together."""
-    full = schedule.samples_before(schedule.total_steps) * network_cost(spec, schedule.largest_size).macs
+    full = schedule.samples_before(schedule.total_steps) * forward_macs(spec, schedule.largest_size)
     return Plan(schedule=schedule, costs=costs, relative_macs=training_macs(schedule, spec) / max(full, 1))
 
 
-def training_macs(schedule: StageSchedule, spec: NetworkSpec, steps: int | None = None) -> int:
+def training_macs(schedule: StageSchedule, spec: AnySpec, steps: int | None = None) -> int:
     """Return the multiply-adds of the forward passes of a run.
 
     Args:
@@ -101,7 +101,7 @@ def training_macs(schedule: StageSchedule, spec: NetworkSpec, steps: int | None 
     return sum(
         max(min(stage.end_step, end) - stage.start_step, 0)
         * stage.batch_size
-        * network_cost(spec, stage.image_size).macs
+        * forward_macs(spec, stage.image_size)
         for stage in schedule.stages
     )
 

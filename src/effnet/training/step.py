@@ -18,7 +18,7 @@ from effnet.config import Config
 from effnet.data.device_augment import augment_images
 from effnet.data.loader import Batch, Share, prepare_images
 from effnet.data.mixing import mix_batch
-from effnet.nn import EfficientNet
+from effnet.nn import Network
 from effnet.schedule.points import rate_of_step
 from effnet.schedule.progressive import StageSchedule, StageSettings
 from effnet.training.clipping import clip_gradients
@@ -41,7 +41,7 @@ from effnet.training.parallel import (
 class TrainState:
     """All that a step changes, and what it runs."""
 
-    model: EfficientNet
+    model: Network
     """The network itself: what is evaluated and saved."""
     runner: nn.Module
     """What a step calls with images: the network, or what wraps it for several processes; see `set_phase`."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from effnet.arch.external import AnySpec
 from effnet.arch.io import from_dict, to_dict
 from effnet.arch.spec import NetworkSpec
 from effnet.config import Config
@@ -39,7 +40,7 @@ class Choice:
     """When, as ISO 8601."""
 
 
-def compute_subject(spec: NetworkSpec, image_sizes: tuple[int, ...], device: torch.device) -> dict[str, Any]:
+def compute_subject(spec: AnySpec, image_sizes: tuple[int, ...], device: torch.device) -> dict[str, Any]:
     """Return what the speed of training steps depends on.
 
     Args:
@@ -48,9 +49,11 @@ def compute_subject(spec: NetworkSpec, image_sizes: tuple[int, ...], device: tor
         device: Where it is trained.
     """
     is_cuda = device.type == "cuda"
+    # What layers say of themselves, a name need not say.
+    layers = replace(spec, name="any") if isinstance(spec, NetworkSpec) else spec
     return {
         "kind": "compute",
-        "network": to_dict(replace(spec, name="any", num_classes=1)),
+        "network": to_dict(replace(layers, num_classes=1)),
         "image_sizes": sorted(set(image_sizes)),
         "device": torch.cuda.get_device_name(device) if is_cuda else "cpu",
         "processors": None if is_cuda else thread_count(0),
@@ -80,7 +83,7 @@ def loader_subject(config: Config, image_sizes: tuple[int, ...], device: torch.d
 
 
 def with_tuned(
-    config: Config, spec: NetworkSpec, image_sizes: tuple[int, ...], device: torch.device, *, bf16: bool
+    config: Config, spec: AnySpec, image_sizes: tuple[int, ...], device: torch.device, *, bf16: bool
 ) -> Config:
     """Return a configuration without ``auto``: with what was kept for it, else with what is safe anywhere.
 

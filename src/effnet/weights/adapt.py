@@ -10,6 +10,8 @@ from torch import Tensor
 
 from effnet.weights.convert import State
 
+_STEM = "stem.conv.weight"
+
 
 def fit_state(
     state: Mapping[str, Tensor],
@@ -33,8 +35,8 @@ def fit_state(
         A complete state dict with the shapes of ``fresh``.
     """
     fitted = dict(state)
-    channels = fresh["stem.conv.weight"].shape[1]
-    fitted["stem.conv.weight"] = fit_stem(state["stem.conv.weight"], channels)
+    if _STEM in fresh:  # A network of another library has stems of other names.
+        fitted[_STEM] = fit_stem(state[_STEM], fresh[_STEM].shape[1])
     for name in ("classifier.weight", "classifier.bias"):
         fitted[name] = _fit_rows(state[name], fresh[name], class_names, new_class_names)
     return fitted

@@ -9,7 +9,8 @@ from typing import Any, get_args
 
 from torch import Tensor
 
-from effnet.arch.io import from_dict, to_dict
+from effnet.arch.external import AnySpec, ExternalSpec
+from effnet.arch.io import from_dict, spec_from_dict, to_dict
 from effnet.arch.preprocessing import Preprocessing
 from effnet.arch.spec import NetworkSpec, Output
 from effnet.errors import UserError
@@ -23,7 +24,7 @@ class LoadedWeights:
 
     state: State
     """Complete state dict of the network ``spec``, on the CPU."""
-    spec: NetworkSpec
+    spec: AnySpec
     """With the padding, batch norm, input channels and classes of the weights."""
     class_names: tuple[str, ...] | None
     """In the order of the logits; None: the source does not tell."""
@@ -38,7 +39,7 @@ class LoadedWeights:
 def save_weights(
     path: Path,
     state: Mapping[str, Tensor],
-    spec: NetworkSpec,
+    spec: AnySpec,
     *,
     class_names: Sequence[str] | None,
     preprocessing: Preprocessing | None,
@@ -49,7 +50,7 @@ def save_weights(
 
     Args:
         path: Where the file will be; a file of that name is replaced, at once and as a whole.
-        state: State dict of `effnet.nn.EfficientNet`, on any device.
+        state: State dict of the network, on any device.
         spec: The network.
         class_names: In the order of the logits, where they are known.
         preprocessing: How images must be prepared, where it is known.
@@ -86,9 +87,10 @@ def read_weights(path: Path) -> LoadedWeights | None:
     metadata = read_metadata(path)
     if "spec" not in metadata:
         return None
-    spec = from_dict(NetworkSpec, metadata["spec"], str(path))
-    state = import_state(read_tensors(path), spec)
-    if ends(state) != (spec.in_channels, spec.num_classes):
+    spec = spec_from_dict(metadata["spec"], str(path))
+    tensors = read_tensors(path)
+    state = tensors if isinstance(spec, ExternalSpec) else import_state(tensors, spec)
+    if isinstance(spec, NetworkSpec) and ends(state) != (spec.in_channels, spec.num_classes):
         raise UserError(
             f"{path} says {spec.in_channels} channels and {spec.num_classes} classes; it holds {ends(state)}"
         )

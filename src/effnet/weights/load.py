@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from effnet.arch.external import AnySpec, ExternalSpec
 from effnet.arch.family import released_preprocessing
-from effnet.arch.spec import NetworkSpec
 from effnet.errors import UserError, did_you_mean
 from effnet.weights.convert import detect_scheme, ends, import_state
 from effnet.weights.files import LoadedWeights, read_weights
@@ -19,12 +19,13 @@ from effnet.weights.networks import (
     same_layers,
     with_conventions,
 )
+from effnet.weights.timm_library import load_timm_pretrained
 
 # Weights under these names are the released ones, or were trained with the released preprocessing.
 _RELEASED = {"keras", "keras-torch", "lukemelas", "tf"}
 
 
-def load_weights(source: str, spec: NetworkSpec | None = None) -> LoadedWeights:
+def load_weights(source: str, spec: AnySpec | None = None) -> LoadedWeights:
     """Load weights from a file, a folder in timm's form, or the hub.
 
     Args:
@@ -45,6 +46,8 @@ def load_weights(source: str, spec: NetworkSpec | None = None) -> LoadedWeights:
     if source == PRETRAINED:
         if spec is None:
             raise UserError("'pretrained' are the weights of a network; name the network")
+        if isinstance(spec, ExternalSpec):
+            return load_timm_pretrained(spec)
         source = pretrained_name(spec)
     path = Path(source).expanduser()
     if path.is_dir():
@@ -67,7 +70,7 @@ def _near(path: Path) -> str:
     return hint if "did you mean" in hint else ""
 
 
-def _load_file(path: Path, spec: NetworkSpec | None) -> LoadedWeights:
+def _load_file(path: Path, spec: AnySpec | None) -> LoadedWeights:
     if path.suffix == ".safetensors":
         try:
             own = read_weights(path)
@@ -77,6 +80,11 @@ def _load_file(path: Path, spec: NetworkSpec | None) -> LoadedWeights:
             return own
     if spec is None:
         raise UserError(f"{path} does not tell which network it belongs to; name the network")
+    if isinstance(spec, ExternalSpec):
+        raise UserError(
+            f"{path} does not tell that it belongs to {spec.name}; give a run, a file that effnet wrote, or "
+            f"'{PRETRAINED}' for what timm has"
+        )
     try:
         tensors = read_file(path)
         state = import_state(tensors, spec)
@@ -95,8 +103,12 @@ def _load_file(path: Path, spec: NetworkSpec | None) -> LoadedWeights:
     )
 
 
-def _as_asked(loaded: LoadedWeights, spec: NetworkSpec) -> LoadedWeights:
+def _as_asked(loaded: LoadedWeights, spec: AnySpec) -> LoadedWeights:
     found = loaded.spec
+    if isinstance(found, ExternalSpec) or isinstance(spec, ExternalSpec):
+        if _architecture(found) == _architecture(spec):
+            return loaded
+        raise UserError(f"{loaded.origin} holds the weights of {found.name}, not of {spec.name}")
     if not same_layers(found, spec):
         raise UserError(
             f"{loaded.origin} holds the weights of {found.name}, and {spec.name} has other layers; "
@@ -116,3 +128,7 @@ def _as_asked(loaded: LoadedWeights, spec: NetworkSpec) -> LoadedWeights:
         num_classes=found.num_classes,
     )
     return replace(loaded, spec=carried)
+
+
+def _architecture(spec: AnySpec) -> str:
+    return spec.architecture if isinstance(spec, ExternalSpec) else spec.name

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from effnet.arch import family
+from effnet.arch.external import AnySpec, ExternalSpec
 from effnet.arch.io import from_dict, to_dict
 from effnet.arch.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from effnet.arch.scaling import scale
@@ -42,7 +43,7 @@ def from_timm_config(
     data["in_channels"] = pretrained.get("input_size", (3,))[0]
     data["num_classes"] = config.get("num_classes", pretrained.get("num_classes", 1000))
     spec = from_dict(NetworkSpec, data, where)
-    return spec, _preprocessing(pretrained, where), _class_names(config, pretrained, spec.num_classes)
+    return spec, preprocessing_of(pretrained, where), _class_names(config, pretrained, spec.num_classes)
 
 
 def to_timm_config(
@@ -54,7 +55,6 @@ def to_timm_config(
         UserError: timm has no such network.
     """
     architecture, arguments = _architecture(spec)
-    size = preprocessing.image_size
     config: dict[str, Any] = {
         "architecture": architecture,
         "num_classes": spec.num_classes,
@@ -67,21 +67,46 @@ def to_timm_config(
             "bn_eps": spec.norm_epsilon,
             "bn_momentum": spec.norm_momentum,
         },
-        "pretrained_cfg": {
-            "num_classes": spec.num_classes,
-            "input_size": [spec.in_channels, size, size],
-            "fixed_input_size": False,
-            "pool_size": None,
-            "interpolation": preprocessing.interpolation,
-            "crop_pct": preprocessing.crop_fraction,
-            "crop_mode": preprocessing.crop_mode,
-            "mean": list(preprocessing.mean),
-            "std": list(preprocessing.std),
-            "first_conv": "conv_stem",
-            "classifier": "classifier",
-        },
+        "pretrained_cfg": _pretrained_config(spec, preprocessing)
+        | {"first_conv": "conv_stem", "classifier": "classifier"},
     }
     return config if class_names is None else config | {"label_names": list(class_names)}
+
+
+def external_config(
+    spec: ExternalSpec, class_names: Sequence[str] | None, preprocessing: Preprocessing
+) -> dict[str, Any]:
+    """Describe a network of timm's own.
+
+    Raises:
+        UserError: It was trained with another epsilon than timm builds it with.
+    """
+    if spec.norm_epsilon is not None:
+        raise UserError(
+            f"{spec.name} was trained with model.norm_epsilon {spec.norm_epsilon:g}, which timm cannot be "
+            "told: its logits would differ"
+        )
+    config: dict[str, Any] = {
+        "architecture": spec.architecture,
+        "num_classes": spec.num_classes,
+        "pretrained_cfg": _pretrained_config(spec, preprocessing) | {"classifier": spec.classifier},
+    }
+    return config if class_names is None else config | {"label_names": list(class_names)}
+
+
+def _pretrained_config(spec: AnySpec, preprocessing: Preprocessing) -> dict[str, Any]:
+    size = preprocessing.image_size
+    return {
+        "num_classes": spec.num_classes,
+        "input_size": [spec.in_channels, size, size],
+        "fixed_input_size": False,
+        "pool_size": None,
+        "interpolation": preprocessing.interpolation,
+        "crop_pct": preprocessing.crop_fraction,
+        "crop_mode": preprocessing.crop_mode,
+        "mean": list(preprocessing.mean),
+        "std": list(preprocessing.std),
+    }
 
 
 def _architecture(spec: NetworkSpec) -> tuple[str, dict[str, float]]:
@@ -144,7 +169,16 @@ def _apply_arguments(spec: NetworkSpec, arguments: Mapping[str, Any]) -> dict[st
     return to_dict(spec) | changes
 
 
-def _preprocessing(pretrained: Mapping[str, Any], where: str) -> Preprocessing:
+def preprocessing_of(pretrained: Mapping[str, Any], where: str) -> Preprocessing:
+    """Read how timm evaluates weights.
+
+    Args:
+        pretrained: timm's ``pretrained_cfg``.
+        where: Where it came from, for messages.
+
+    Raises:
+        UserError: It is a preprocessing that is not known here.
+    """
     tested = pretrained.get("test_input_size") is not None
     size = pretrained["test_input_size"] if tested else pretrained.get("input_size", (3, 224, 224))
     crop = (tested and pretrained.get("test_crop_pct")) or pretrained.get("crop_pct", 0.875)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from effnet.arch.external import AnySpec, ExternalSpec
 from effnet.arch.preprocessing import Preprocessing
 from effnet.arch.spec import NetworkSpec
 from effnet.errors import UserError
@@ -16,13 +17,14 @@ from effnet.weights.convert import export_state
 from effnet.weights.hub import CONFIG_FILE
 from effnet.weights.networks import TORCHVISION, published_name, with_conventions
 from effnet.weights.storage import write_tensors
-from effnet.weights.timm_config import to_timm_config
+from effnet.weights.timm_config import external_config, to_timm_config
+from effnet.weights.timm_library import external_name
 
 
 def export_timm(
     folder: Path,
     state: Mapping[str, Tensor],
-    spec: NetworkSpec,
+    spec: AnySpec,
     *,
     class_names: Sequence[str] | None,
     preprocessing: Preprocessing,
@@ -31,7 +33,7 @@ def export_timm(
 
     Args:
         folder: Made if it does not exist; gets ``model.safetensors`` and ``config.json``.
-        state: State dict of `effnet.nn.EfficientNet`.
+        state: State dict of the network.
         spec: The network.
         class_names: In the order of the logits, where they are known.
         preprocessing: timm resizes with an antialiased filter whatever ``antialias`` says.
@@ -40,14 +42,19 @@ def export_timm(
         UserError: timm has no such network.
         OSError: The disk is full or cannot be written.
     """
-    config = to_timm_config(spec, class_names, preprocessing)
+    if isinstance(spec, ExternalSpec):
+        config = external_config(spec, class_names, preprocessing)
+        tensors = {external_name(name, spec): tensor for name, tensor in state.items()}
+    else:
+        config = to_timm_config(spec, class_names, preprocessing)
+        tensors = export_state(state, spec, "timm")
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / "model.safetensors", export_state(state, spec, "timm"), {})
+    write_tensors(folder / "model.safetensors", tensors, {})
     with whole_file(folder / CONFIG_FILE) as temporary:
         temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def export_torchvision(path: Path, state: Mapping[str, Tensor], spec: NetworkSpec) -> str:
+def export_torchvision(path: Path, state: Mapping[str, Tensor], spec: AnySpec) -> str:
     """Write a safetensors file with the state dict of a torchvision model.
 
     Args:
@@ -62,8 +69,8 @@ def export_torchvision(path: Path, state: Mapping[str, Tensor], spec: NetworkSpe
         UserError: torchvision has no such network, or it computes something else with these weights.
         OSError: The disk is full or cannot be written.
     """
-    name = published_name(spec)
-    if name not in TORCHVISION:
+    name = published_name(spec) if isinstance(spec, NetworkSpec) else None
+    if not isinstance(spec, NetworkSpec) or name not in TORCHVISION:
         raise UserError(
             f"torchvision has no network with the layers of {spec.name}; it has {', '.join(TORCHVISION)}"
         )
