@@ -32,7 +32,7 @@ def test_every_cell_has_a_name_of_its_own_and_a_valid_configuration(cells, name,
 
 
 def test_an_unknown_table_names_the_nearest():
-    with pytest.raises(UserError, match="unknown ablation 'table31'; did you mean 'table13'"):
+    with pytest.raises(UserError, match="unknown ablation 'table31'; did you mean 'table3'"):
         ablation_named("table31")
 
 
@@ -73,3 +73,94 @@ def test_random_sizes_are_redrawn_as_often_as_in_the_paper(cells):
     config = cells("table13")["random"]
     assert config.progressive.redraw_epochs / config.train.epochs == pytest.approx(8 / 350, rel=0.1)
     assert cells("table13", full=True)["random"].progressive.redraw_epochs == 8.0
+
+
+# The other tables
+
+
+def sizes_of(config):
+    stages = schedule_of(config).stages
+    return stages[0].image_size, stages[-1].image_size, config.evaluate.image_size
+
+
+def test_table_3_fuses_stages_of_the_papers_network_and_of_a_thin_one(cells):
+    suffixes = ["", ".fused1-3", ".fused1-5", ".fused1-7"]
+    full = cells("table3", full=True)
+    assert [config.model.network for config in full.values()] == [f"v1-b4{suffix}" for suffix in suffixes]
+    small = [config.model.network for config in cells("table3").values()]
+    assert small == [f"v1-b0.stride8{suffix}" for suffix in suffixes]
+    assert [cell.paper.top1 for cell in ABLATIONS["table3"].full.cells] == [0.828, 0.831, 0.831, 0.817]
+
+
+def test_table_5_crosses_three_sizes_with_three_magnitudes(cells):
+    table = cells("table5", full=True)
+    assert {sizes_of(config) for config in table.values()} == {(s, s, s) for s in (128, 192, 300)}
+    magnitudes = [schedule_of(config).stages[0].randaugment_magnitude for config in table.values()]
+    assert magnitudes == [5, 10, 15] * 3
+    papers = [cell.paper.top1 for cell in ABLATIONS["table5"].full.cells]
+    assert papers == [0.783, 0.78, 0.777, 0.812, 0.816, 0.815, 0.825, 0.827, 0.832]
+    assert [sizes_of(config)[1] for config in cells("table5").values()] == [14] * 3 + [20] * 3 + [32] * 3
+
+
+def test_sizes_of_ones_own_scale_the_table(cells):
+    table = cells("table5", changes=["progressive.image_size=[50,150]"])
+    assert [sizes_of(config) for config in table.values()][::3] == [(64,) * 3, (96,) * 3, (150,) * 3]
+
+
+def test_table_10_trains_both_networks_to_their_sizes(cells):
+    table = cells("table10", full=True)
+    assert sizes_of(table["v1-b7"]) == (128, 600, 600)
+    assert sizes_of(table["v2-m"]) == (128, 380, 480)
+    small = {name: (config.model.network, config.model.width) for name, config in cells("table10").items()}
+    assert small == {"v1-b7": ("v1-b7.stride8", 0.2), "v2-m": ("v2-m.stride8", 0.2)}
+
+
+def test_table_12_has_every_network_at_one_size_and_progressively(cells):
+    table = cells("table12", full=True)
+    assert [config.model.network for config in table.values()][::2] == [
+        "timm:resnet50",
+        "timm:resnet50",
+        "timm:resnet152",
+        "v1-b4",
+        "v1-b5",
+    ]
+    assert [sizes_of(config) for config in table.values()][:4] == [
+        (224, 224, 224),
+        (128, 224, 224),
+        (380, 380, 380),
+        (128, 380, 380),
+    ]
+    papers = [(cell.paper.top1, cell.paper.train_hours) for cell in ABLATIONS["table12"].full.cells]
+    assert papers[:2] == [(0.781, 4.9), (0.784, 3.5)]
+    assert papers[-2:] == [(0.837, 42.9), (0.840, 15.2)]
+
+
+def test_table_14_crosses_first_sizes_with_numbers_of_stages(cells):
+    table = cells("table14", full=True)
+    assert [(sizes_of(c)[0], sizes_of(c)[1], len(schedule_of(c).stages)) for c in table.values()] == [
+        (first, 300, stages) for first in (128, 256) for stages in (4, 8, 16)
+    ]
+    assert [cell.paper.train_hours for cell in ABLATIONS["table14"].full.cells] == [
+        6.2,
+        6.3,
+        7.0,
+        8.1,
+        8.5,
+        9.4,
+    ]
+
+
+def test_scalings_of_figure_8_are_the_networks_of_figure_7(cells):
+    table = cells("fig-scaling", full=True)
+    compound = table["compound-2"]
+    assert (compound.model.width, compound.model.depth, sizes_of(compound)[1]) == (1.2, 1.4, 291)
+    assert sizes_of(table["resolution-2"]) == (448, 448, 448)
+    small = cells("fig-scaling")
+    assert (small["base"].model.width, sizes_of(small["base"])[1]) == (0.25, 16)
+    assert (small["width-2"].model.width, small["depth-4"].model.depth) == (0.5, 2.0)
+    assert sizes_of(small["resolution-2"]) == (32, 32, 32)
+
+
+def test_what_is_evaluated_at_its_own_size_cannot_be_told_another(study):
+    with pytest.raises(UserError, match=r"table5 sets evaluate\.image_size itself"):
+        study("table5", changes=["evaluate.image_size=40"])

@@ -50,7 +50,7 @@ def test_without_a_table_all_are_listed(effnet):
 
 
 def test_mistakes(mistake):
-    assert "unknown ablation 'table31'; did you mean 'table13'?" in mistake("ablate", "table31", "digits")
+    assert "unknown ablation 'table31'; did you mean 'table3'?" in mistake("ablate", "table31", "digits")
     assert "name the data to train on: effnet ablate table13 DATA" in mistake("ablate", "table13")
     assert "table13 sets progressive.stages itself" in mistake(
         "ablate", "table13", "digits", "--set", "progressive.stages=2"

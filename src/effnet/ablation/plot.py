@@ -9,7 +9,7 @@ from typing import Literal
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from effnet.ablation.report import Report, Row
 from effnet.files import whole_file
@@ -18,6 +18,8 @@ _COLOUR, _PAPER, _GRID, _TEXT = "#1f5fa8", "#b4552d", "#dfe3e8", "#333b44"
 _LINE_COLOURS = ("#1f5fa8", "#b4552d", "#3b8f5a", "#7a4fa3", "#8a7a1f")
 _MARKERS = ("o", "s", "^", "D", "v")
 _DPI = 150
+_ASIDE = 0.015
+"""Distance of two series whose points lie at the same marks, as a share of the axis."""
 
 
 def plot_report(report: Report, path: Path) -> None:
@@ -109,6 +111,7 @@ def _draw_lines(report: Report) -> Figure:
         _title(panels[1], "the paper's top-1, ImageNet")
     for axes in panels:
         axes.set_xlabel(report.study.ablation.x_label, color=_TEXT)
+        _x_axis(axes, rows)
         _percent_axis(axes.yaxis)
         _style(axes, grid="y")
     panels[0].legend(frameon=False, fontsize=9, labelcolor=_TEXT)
@@ -121,7 +124,7 @@ _Point = tuple[float, float, float | None]
 
 
 def _own_point(row: Row) -> _Point | None:
-    x = row.cell.x if row.cell.x is not None else row.macs
+    x = row.cell.x if row.cell.x is not None else row.macs_an_image
     return (x, row.top1.mean, row.top1.std) if row.top1 and x is not None else None
 
 
@@ -140,6 +143,9 @@ def _draw_series(axes: Axes, rows: Sequence[Row], point_of: Callable[[Row], _Poi
         known = sorted((point for point in points if point), key=lambda point: point[0])
         if known:
             x, top1, std = zip(*known, strict=True)
+            # Side by side, so that no spread hides another one.
+            aside = _ASIDE * (index - (len(names) - 1) / 2) * (max(x) - min(x)) if _has_marks(rows) else 0.0
+            x = tuple(place + aside for place in x)
             axes.errorbar(
                 x,
                 top1,
@@ -151,6 +157,20 @@ def _draw_series(axes: Axes, rows: Sequence[Row], point_of: Callable[[Row], _Poi
                 capsize=3,
                 linewidth=1.5,
             )
+
+
+def _has_marks(rows: Sequence[Row]) -> bool:
+    return any(row.cell.x is not None for row in rows)
+
+
+def _x_axis(axes: Axes, rows: Sequence[Row]) -> None:
+    """Mark the places where cells lie, or, where those follow from the network, some multiply-adds."""
+    if _has_marks(rows):
+        marks = sorted({row.cell.x for row in rows if row.cell.x is not None})
+        axes.set_xticks(marks, [f"{mark:g}" for mark in marks])
+    else:
+        axes.xaxis.set_major_formatter(EngFormatter())
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
 
 
 def _heading(report: Report) -> str:
@@ -165,7 +185,7 @@ def _title(axes: Axes, text: str) -> None:
 
 def _percent_axis(axis: Axis) -> None:
     axis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]))
-    axis.set_major_formatter(PercentFormatter(xmax=1.0))
+    axis.set_major_formatter(PercentFormatter(xmax=1.0, decimals=1))
 
 
 def _style(axes: Axes, *, grid: Literal["x", "y"]) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from matplotlib.ticker import EngFormatter
+
 from effnet.ablation.runner import Study, Trial, command
-from effnet.ablation.table import Cell
+from effnet.ablation.table import Cell, Published
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +73,12 @@ class Row:
         macs = self._measured(lambda result: result["macs"])
         return None if macs is None else round(macs.mean)
 
+    @property
+    def macs_an_image(self) -> float | None:
+        """Multiply-adds of the forward pass of one image, in the mean over a run."""
+        macs = self._measured(lambda result: result["macs"] / max(result["images"], 1))
+        return None if macs is None else macs.mean
+
     def _measured(self, value: Callable[[dict[str, Any]], float]) -> Measured | None:
         values = tuple(float(value(trial.result)) for trial in self.trials if trial.result)
         return Measured(values=values) if values else None
@@ -84,6 +93,7 @@ class Row:
             "paper": self.cell.paper.to_dict() if self.cell.paper else None,
             **{name: value and value.to_dict() for name, value in measured.items()},
             "macs": self.macs,
+            "macs_an_image": self.macs_an_image,
             "runs": [
                 {"seed": trial.seed, "run": str(trial.run), "failure": trial.failure or None}
                 | {"result": trial.result}
@@ -127,34 +137,40 @@ class Report:
     def columns(self) -> tuple[str, ...]:
         """Return the headings of `cells`."""
         first = self.rows[0].cell.label
-        paper = ("paper's top-1",) if self._has_paper("top1") else ()
-        hours = ("paper's hours",) if self._has_paper("train_hours") else ()
-        return ("", "top-1", "seeds", "seconds", "images/s", "multiply-adds", f"x {first}", *paper, *hours)
+        ours = ("", "top-1", "seeds", "seconds", "images/s", "multiply-adds/image", f"x {first}")
+        return (*ours, *(f"paper: {heading}" for heading, _ in self._paper_columns()))
 
     def cells(self) -> list[tuple[str, ...]]:
         """Return the table as text, a row for each cell."""
-        base = self.rows[0].macs
-        return [self._cells(row, base) for row in self.rows]
+        return [self._cells(row) for row in self.rows]
 
-    def _cells(self, row: Row, base_macs: int | None) -> tuple[str, ...]:
-        paper = row.cell.paper
-        cells = [
+    def _cells(self, row: Row) -> tuple[str, ...]:
+        base = self.rows[0].macs
+        ours = (
             row.cell.label,
             percent(row.top1.mean, row.top1.std) if row.top1 else "",
             str(len(row.done)),
             spread(row.step_seconds),
             spread(row.images_per_second),
-            f"{row.macs / 1e12:.3g} T" if row.macs else "",
-            f"{row.macs / base_macs:.2f}" if row.macs and base_macs else "",
-        ]
-        if self._has_paper("top1"):
-            cells.append(percent(paper.top1, paper.top1_std, digits=1) if paper else "")
-        if self._has_paper("train_hours"):
-            cells.append(f"{paper.train_hours:g}" if paper and paper.train_hours else "")
-        return tuple(cells)
+            EngFormatter(places=1)(row.macs_an_image) if row.macs_an_image else "",
+            f"{row.macs / base:.2f}" if row.macs and base else "",
+        )
+        return (*ours, *(text(row.cell.paper) if row.cell.paper else "" for _, text in self._paper_columns()))
 
-    def _has_paper(self, name: str) -> bool:
-        return any(row.cell.paper and getattr(row.cell.paper, name) is not None for row in self.rows)
+    def _paper_columns(self) -> list[tuple[str, Callable[[Published], str]]]:
+        """Return the heading and the text of all columns for which the paper has a number in some row."""
+        papers = [row.cell.paper for row in self.rows if row.cell.paper]
+        digits = max(map(_digits, papers), default=1)
+        columns: dict[str, tuple[str, Callable[[Published], str]]] = {
+            "top1": ("top-1", lambda paper: percent(paper.top1, paper.top1_std, digits=digits)),
+            "train_hours": ("hours", lambda paper: f"{paper.train_hours:g}" if paper.train_hours else ""),
+            "macs": ("multiply-adds", lambda paper: f"{paper.macs / 1e9:g} G" if paper.macs else ""),
+        }
+        return [
+            column
+            for name, column in columns.items()
+            if any(getattr(paper, name) is not None for paper in papers)
+        ]
 
     def to_markdown(self) -> str:
         """Return the table with all that is needed to read it and to repeat it."""
@@ -170,7 +186,8 @@ class Report:
             "Top-1 is of the moving average at the last step; ± is the sample standard deviation over the "
             "seeds. Seconds and images/s are in training steps, waiting for images included, with "
             f"{_counted(study.jobs, 'run')} at a time of {_counted(study.threads, 'thread')} each. "
-            f"Multiply-adds are of the forward passes of a whole run. {study.ablation.remark}",
+            "Multiply-adds are of the forward pass, in the mean over the run; the factor is that of a whole "
+            f"run. {study.ablation.remark}",
             "",
             "Every seed:",
             "",
@@ -211,6 +228,11 @@ def percent(mean: float, std: float | None, *, digits: int = 2) -> str:
     """Return a fraction and its spread for people, such as ``84.30 ± 0.14 %``."""
     text = f"{100 * mean:.{digits}f}"
     return f"{text} %" if std is None else f"{text} ± {100 * std:.2f} %"
+
+
+def _digits(paper: Published) -> int:
+    """Return with how many decimals the paper prints its accuracy."""
+    return 1 if math.isclose(1000 * paper.top1, round(1000 * paper.top1)) else 2
 
 
 def spread(measured: Measured | None) -> str:

@@ -154,9 +154,8 @@ def _chosen(form: Form, names: Sequence[str]) -> tuple[Cell, ...]:
 
 
 def _check_varied(ablation: Ablation, cell: Cell, changes: Sequence[str]) -> None:
-    varied = {change.partition("=")[0].strip() for change in cell.changes} | {"train.seed"}
     for change in changes:
-        if (key := change.partition("=")[0].strip()) in varied:
+        if (key := change.partition("=")[0].strip()) in cell.varied | {"train.seed"}:
             raise UserError(f"{ablation.name} sets {key} itself, so that --set cannot; leave it out")
 
 

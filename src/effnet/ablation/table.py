@@ -39,11 +39,19 @@ class Cell:
     """As ``--set`` takes them."""
     size_shares: tuple[float, float] | None = None
     """First and last image size, as shares of the recipe's last one; None: the recipe's own sizes."""
+    is_evaluated_there: bool = False
+    """Whether it is evaluated at that last size, not at the recipe's size of evaluation."""
     paper: Published | None = None
     series: str = ""
     """The line that it lies on in a picture of lines; empty: on all of them."""
     x: float | None = None
-    """Where it lies on the axis of a picture of lines; None: at its multiply-adds."""
+    """Where it lies on the axis of a picture of lines; None: at its multiply-adds an image."""
+
+    @property
+    def varied(self) -> set[str]:
+        """The keys of a configuration that are its own, and not for the user to set."""
+        keys = {change.partition("=")[0] for change in self.changes}
+        return keys | ({"evaluate.image_size"} if self.is_evaluated_there else set())
 
     def all_changes(self, base: Config) -> tuple[str, ...]:
         """Return the changes, that of the image sizes included.
@@ -55,7 +63,10 @@ class Cell:
             return self.changes
         assert base.progressive.image_size is not None, "the recipe of an ablation says its image sizes"
         first, last = (round(share * base.progressive.image_size[1]) for share in self.size_shares)
-        return (*self.changes, f"progressive.image_size=[{first},{last}]")
+        sizes = [f"progressive.image_size=[{first},{last}]"]
+        if self.is_evaluated_there:
+            sizes.append(f"evaluate.image_size={last}")
+        return (*self.changes, *sizes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
