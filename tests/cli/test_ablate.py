@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+
+import pytest
 
 from effnet.training.journal import read_metrics
 
@@ -40,6 +43,25 @@ def test_a_failed_run_ends_the_command_with_1_and_says_why(effnet, tmp_path):
     assert "failed: fixed, seed 0: unknown network 'v3-s'; did you mean 'v2-s'?" in answer.out
     assert (tmp_path / "t" / "table.md").is_file()
     assert not (tmp_path / "t" / "table.png").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("timm") is not None, reason="timm is there")
+def test_a_row_that_needs_timm_says_what_to_install_and_the_others_run(effnet, tmp_path):
+    answer = effnet(
+        "ablate", "table12", "digits", "--seeds", "1", "--epochs", "0.01", "--images", "40", "--jobs", "2",
+        "--cell", "rn50-380-progressive", "--cell", "b4-380-progressive", "--out", tmp_path / "t",
+        "--set", "progressive.image_size=[8,16]",
+    )  # fmt: skip
+    assert answer.code == 1
+    assert (
+        "failed: rn50-380-progressive, seed 0: networks of timm need timm: pip install 'effnet[timm]'"
+        in answer.out
+    )
+    top1 = {
+        row["name"]: row["top1"] for row in json.loads((tmp_path / "t" / "table.json").read_text())["rows"]
+    }
+    assert top1["rn50-380-progressive"] is None
+    assert 0 <= top1["b4-380-progressive"]["mean"] <= 1
 
 
 def test_without_a_table_all_are_listed(effnet):

@@ -45,7 +45,8 @@ def ablate(
 ) -> None:
     """Run the grid of a paper's table on your data, and print it beside the paper's numbers.
 
-    The same command continues what was interrupted, run by run and step by step.
+    The same command continues what was interrupted, run by run and step by step. Small networks see images of
+    16 to 32 px; photos may want more: --set progressive.image_size=[64,128].
     """
     from effnet.ablation.definitions import ABLATIONS, ablation_named
     from effnet.ablation.report import build_report
