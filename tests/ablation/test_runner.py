@@ -9,6 +9,7 @@ import pytest
 
 from effnet.ablation.runner import InterruptedAblationError, read_trials, run_study
 from effnet.errors import UserError
+from effnet.recipes import load_recipe
 
 
 def quiet(text):
@@ -28,7 +29,7 @@ def test_every_cell_runs_with_every_seed_and_its_own_settings(study):
     ]
     assert len(trials) == 10
     arguments = trials[1].result["arguments"]
-    assert arguments[:4] == ["train", "digits", "--recipe", "ablation.small"]
+    assert arguments[:4] == ["train", "digits", "--recipe", str(study().recipe_path)]
     settings = arguments[arguments.index("--set") :]
     assert [s for s in settings if s.startswith(("train", "progressive"))] == [
         "train.epochs=3",
@@ -98,15 +99,18 @@ def test_a_folder_that_is_in_use_is_left_alone(study):
     made = study(seeds=1)
     made.out.mkdir()
     with (made.out / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_SH)
         with pytest.raises(UserError, match="are still going on"):
             run_study(made, quiet)
 
 
 def test_a_folder_of_other_settings_is_left_alone(study):
     run_study(study(seeds=1), quiet)
-    with pytest.raises(UserError, match=r"begun with other settings \(cells in .*settings\.json\)"):
-        run_study(study(seeds=1, changes=["train.epochs=3"]), quiet)
+    for options in ({"changes": ["train.epochs=3"]}, {"full": True}):
+        with pytest.raises(UserError, match=r"begun with other settings, see .*/recipe\.toml; give what"):
+            run_study(study(seeds=1, **options), quiet)
+    with pytest.raises(UserError, match=r"begun with other settings, see .*/settings\.json"):
+        run_study(study("table14", seeds=1), quiet)
     settings = json.loads((study().out / "settings.json").read_text())
     assert settings["cells"]["fixed"] == ["progressive.stages=1"]
 
@@ -122,3 +126,13 @@ def test_mistakes_are_found_before_anything_runs(study):
         study(cells=["rndom"])
     with pytest.raises(UserError, match=r"unknown key 'train\.epoch'"):
         study(changes=["train.epoch=1"])
+
+
+def test_all_cells_share_what_the_recipe_was_when_the_folder_was_begun(study):
+    made = study(seeds=1, changes=["train.epochs=3"])
+    run_study(made, quiet)
+    assert load_recipe(str(made.recipe_path)) == made.base
+    assert made.base.train.epochs == 3.0
+    made.recipe_path.write_text(made.recipe_path.read_text().replace("epochs = 3.0", "epochs = 4.0"))
+    with pytest.raises(UserError, match=r"begun with other settings, see .*recipe\.toml"):
+        run_study(made, quiet)

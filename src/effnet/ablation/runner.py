@@ -22,7 +22,7 @@ from effnet.data.sources import absolute_source
 from effnet.data.threads import thread_count
 from effnet.errors import UserError, did_you_mean
 from effnet.files import whole_file
-from effnet.recipes import resolve_config
+from effnet.recipes import config_to_toml, load_recipe, resolve_config
 from effnet.training.interrupt import listen_for_interruption
 from effnet.training.journal import CONFIG_FILE
 
@@ -62,15 +62,25 @@ class Study:
         """Threads of each run."""
         return max(thread_count(0) // self.jobs, 1)
 
+    @property
+    def recipe_path(self) -> Path:
+        """What all cells share, as it was when the folder was begun."""
+        return self.out / "recipe.toml"
+
+    @property
+    def base(self) -> Config:
+        """What all cells share."""
+        return resolve_config(
+            self.form.recipe, (*self.form.changes, *self.changes), values={"data.source": self.data}
+        )
+
     def config(self, cell: Cell) -> Config:
         """Return the configuration of a cell, but for seed and threads."""
         return resolve_config(self.form.recipe, self.settings(cell), values={"data.source": self.data})
 
     def settings(self, cell: Cell) -> tuple[str, ...]:
         """Return what a cell sets, in the order in which later ones win."""
-        shared = (*self.form.changes, *self.changes)
-        base = resolve_config(self.form.recipe, shared, values={"data.source": self.data})
-        return (*shared, *cell.all_changes(base))
+        return (*self.form.changes, *self.changes, *cell.all_changes(self.base))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,7 +225,6 @@ def _check_settings(study: Study) -> None:
     Raises:
         UserError: It is about something else.
     """
-    path = study.out / "settings.json"
     settings = {
         "ablation": study.ablation.name,
         "full": study.full,
@@ -223,17 +232,22 @@ def _check_settings(study: Study) -> None:
         "recipe": study.form.recipe,
         "cells": {cell.name: list(study.settings(cell)) for cell in study.form.cells},
     }
-    if not path.is_file():
-        with whole_file(path) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        return
-    before = json.loads(path.read_text(encoding="utf-8"))
-    different = [key for key in settings if before.get(key) != settings[key]]
-    if different:
-        raise UserError(
-            f"{study.out} was begun with other settings ({', '.join(different)} in {path}); give what it was "
-            "begun with, or another folder with --out"
-        )
+    recipe_path, settings_path = study.recipe_path, study.out / "settings.json"
+    if recipe_path.is_file() and load_recipe(str(recipe_path)) != study.base:
+        raise UserError(_other_settings(recipe_path))
+    if settings_path.is_file() and json.loads(settings_path.read_text(encoding="utf-8")) != settings:
+        raise UserError(_other_settings(settings_path))
+    with whole_file(recipe_path) as temporary:
+        temporary.write_text(config_to_toml(study.base), encoding="utf-8")
+    with whole_file(settings_path) as temporary:
+        temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _other_settings(path: Path) -> str:
+    return (
+        f"{path.parent} was begun with other settings, see {path}; give what it was begun with, or another "
+        "folder with --out"
+    )
 
 
 def _run_all(
@@ -274,14 +288,20 @@ def _is_begun(trial: Trial) -> bool:
 
 def command(study: Study, trial: Trial) -> list[str]:
     """Return the arguments of ``effnet`` that run a trial from its beginning."""
+    return _command(study, trial, study.form.recipe)
+
+
+def _command(study: Study, trial: Trial, recipe: str) -> list[str]:
     settings = (*study.settings(trial.cell), f"train.seed={trial.seed}", f"data.workers={study.threads}")
     changes = [part for setting in settings for part in ("--set", setting)]
-    out = ["--out", str(trial.run)]
-    return ["train", study.data, "--recipe", study.form.recipe, *out, *changes]
+    return ["train", study.data, "--recipe", recipe, "--out", str(trial.run), *changes]
 
 
 def _start(study: Study, trial: Trial, lock: TextIO) -> subprocess.Popen[str]:
-    arguments = ["train", "--resume", str(trial.run)] if _is_begun(trial) else command(study, trial)
+    if _is_begun(trial):
+        arguments = ["train", "--resume", str(trial.run)]
+    else:
+        arguments = _command(study, trial, str(study.recipe_path))
     trial.run.parent.mkdir(exist_ok=True)
     with trial.log_path.open("w", encoding="utf-8") as log:
         log.write(f"effnet {shlex.join(arguments)}\n")
