@@ -11,7 +11,7 @@ from effnet.data.bad_images import BadImage
 from effnet.evaluation.evaluator import evaluate_model
 from effnet.evaluation.metrics import Scores
 from effnet.evaluation.multilabel import AnyScores
-from effnet.nn import EfficientNet
+from effnet.nn import Network
 from effnet.schedule.points import milestones
 from effnet.training.compiling import uncompiled
 from effnet.training.display import Display
@@ -76,7 +76,7 @@ def evaluate_run(
 
 
 @contextmanager
-def _evaluated(model: EfficientNet, ema: Ema | None, experiment: Experiment) -> Iterator[EfficientNet]:
+def _evaluated(model: Network, ema: Ema | None, experiment: Experiment) -> Iterator[Network]:
     """Give the network with its averages, or with its own weights, for the length of a ``with`` block."""
     tensors = ema.state_dict() if ema else model.state_dict()
     if any(is_cut(tensor) for tensor in tensors.values()):
@@ -89,7 +89,7 @@ def _evaluated(model: EfficientNet, ema: Ema | None, experiment: Experiment) -> 
             yield model
 
 
-def _scores(experiment: Experiment, model: EfficientNet, bad: list[BadImage]) -> AnyScores:
+def _scores(experiment: Experiment, model: Network, bad: list[BadImage]) -> AnyScores:
     with uncompiled():
         return evaluate_model(
             model,
@@ -105,7 +105,7 @@ def _scores(experiment: Experiment, model: EfficientNet, bad: list[BadImage]) ->
         )
 
 
-def _save_best(run: Run, model: EfficientNet, experiment: Experiment, progress: Progress) -> None:
+def _save_best(run: Run, model: Network, experiment: Experiment, progress: Progress) -> None:
     save_weights(
         run.best_weights,
         model.state_dict(),
