@@ -192,6 +192,9 @@ GOLDEN: dict[str, Golden] = {
     "transfer-pets": transfer(7.1875, 8),
     "transfer-food101": transfer(147.94921875, 148),
     "transfer-birdsnap": transfer(92.55078125, 93),
+    "resnet50-224.table12": replace(V2_S_PAPER, sizes=(128, 160, 192, 224)),
+    "resnet50.table12": replace(V2_S_PAPER, sizes=(128, 212, 296, 380)),
+    "resnet152.table12": replace(V2_S_PAPER, sizes=(128, 212, 296, 380)),
     "v1-b4.table12": replace(V2_S_PAPER, sizes=(128, 212, 296, 380)),
     "v1-b5.table12": replace(V2_S_PAPER, sizes=(128, 237, 346, 456)),
     # 16 epochs of 10,000 images, 64 a step: 156.25 steps an epoch. 8e-3 after 1 epoch, a cosine.
@@ -304,7 +307,7 @@ def test_every_shipped_recipe_has_golden_numbers():
 
 
 @pytest.mark.parametrize("recipe", sorted(GOLDEN))
-def test_a_plan_has_the_numbers_computed_by_hand(recipe, capsys, monkeypatch):
+def test_a_plan_has_the_numbers_computed_by_hand(recipe, capsys, monkeypatch, fake_timm):
     golden, document = GOLDEN[recipe], plan(recipe, capsys, monkeypatch)
     assert document["total_steps"] == golden.steps
     assert len(document["stages"]) == len(golden.sizes)

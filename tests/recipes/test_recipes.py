@@ -39,7 +39,8 @@ def test_the_shipped_recipes_are_all_there():
     transfers = [f"transfer-{name}" for name in sets]
     rivals = ["v2-s.torchvision", "v2-m.torchvision"]
     small = [f"v2-{size}.small-gpu" for size in ("s", "m", "l")]
-    table12 = ["v1-b4.table12", "v1-b5.table12"]
+    others = ("resnet50-224", "resnet50", "resnet152", "v1-b4", "v1-b5")
+    table12 = [f"{name}.table12" for name in others]
     own = ["ablation.small", "cifar10", "demo", "finetune", "scratch"]
     assert recipe_names() == sorted(
         [*releases, *papers, *v1, *large, *transfers, *rivals, *small, *table12, *own]
@@ -76,7 +77,8 @@ def test_every_recipe_says_what_how_and_with_what_result(name):
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_names_a_published_network(name):
-    assert network(load_recipe(name).model.network)
+    name = load_recipe(name).model.network
+    assert name in {"timm:resnet50", "timm:resnet152"} or network(name)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
