@@ -9,6 +9,7 @@ import pytest
 from effnet.schedule.progressive import StageSettings
 from effnet.training import compute as compute_module
 from effnet.training import tune as tune_module
+from effnet.training.batch_sizes import BatchSpeed
 from effnet.training.compute import Candidate, Compute, ComputeTuning, StageCompute
 from effnet.training.tune import PlaceSpeed, StageSpeed, Tuning
 from effnet.training.tune_run import RunTuning
@@ -76,7 +77,10 @@ def told(monkeypatch, effnet, recipe):
         device = PlaceSpeed(place="device", workers=1, stages=slower)
         tuning = Tuning(places=(worker, device), fastest=worker, short_sides=short_sides)
         compute = ComputeTuning(candidates=(COMPUTED, FAILED), fastest=COMPUTED, about={})
-        whole = RunTuning(compute=compute, loader=tuning, kept=(Path("tuned/compute-1.json"),))
+        batches = (BatchSpeed(image_size=128, images_per_second={8: 300.0, 16: 480.0, 32: 500.0}),)
+        whole = RunTuning(
+            compute=compute, batches=batches, loader=tuning, kept=(Path("tuned/compute-1.json"),)
+        )
         monkeypatch.setattr("effnet.api.tune", lambda config, has_data, compiles, keeps, report: whole)
         answer = effnet("tune", data, "--recipe", recipe)
         assert (answer.code, answer.err) == (0, "")
@@ -133,8 +137,13 @@ def test_what_is_slower_than_the_network_is_named_with_what_helps(told):
         *["2.0", "s", "27.6", "s"],
     ]
     assert told_lines[3].split() == ["channels_last", "fp32", "default", "failed", "failed"]
-    assert told_lines[4:6] == ["channels_last fp32 default failed: RuntimeError: no compiler", ""]
-    lines = told_lines[6:]
+    assert told_lines[4:8] == [
+        "channels_last fp32 default failed: RuntimeError: no compiler",
+        "",
+        "images a second at 128 px by images at once: 8: 300.0, 16: 480.0, 32: 500.0; 16 are enough",
+        "",
+    ]
+    lines = told_lines[8:]
     assert lines[:4] == [
         "images a second: the network alone, the loader alone, both together",
         "augment.place  stage    size  batch  network  1 thread  2 threads  together  wait  bottleneck",

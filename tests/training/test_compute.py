@@ -12,6 +12,7 @@ import torch
 from effnet.arch import NetworkSpec, StageSpec, spec_to_json
 from effnet.config import Config, DataConfig, ModelConfig, ProgressiveConfig, TrainConfig
 from effnet.training import compute as compute_module
+from effnet.training.batch_sizes import measure_batch_sizes
 from effnet.training.compute import Compute, candidates_for, tune_compute
 from effnet.training.experiment import Experiment, prepare_experiment
 from effnet.training.tune_run import tune_network, tune_run
@@ -128,6 +129,15 @@ def test_candidates_on_a_processor_and_on_a_gpu(monkeypatch):
         "reduce-overhead",
         "max-autotune-no-cudagraphs",
     }
+
+
+def test_batches_are_halved_and_the_smallest_fast_one_is_named(experiment, clock):
+    speeds = measure_batch_sizes(experiment, tune_compute(experiment, lambda text: None), lambda text: None)
+    assert [speed.image_size for speed in speeds] == [16, 32]
+    assert list(speeds[1].images_per_second) == [10, 20, 40, 80]
+    # A step takes as long as its images, so that all are equally fast.
+    assert list(speeds[1].images_per_second.values()) == pytest.approx([1000] * 4)
+    assert speeds[1].smallest_fast == 10
 
 
 @pytest.fixture

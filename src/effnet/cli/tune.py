@@ -18,6 +18,7 @@ from effnet.cli.training import (
 )
 
 if TYPE_CHECKING:
+    from effnet.training.batch_sizes import BatchSpeed
     from effnet.training.compute import Candidate, ComputeTuning
     from effnet.training.tune import PlaceSpeed, StageSpeed, Tuning
 
@@ -57,6 +58,7 @@ def tune(
         print_json(tuning.to_dict())
         return
     _print_compute(tuning.compute)
+    _print_batches(tuning.batches)
     typer.echo("")
     if tuning.loader is not None:
         _print_loader(tuning.loader, config.data.source)
@@ -77,6 +79,16 @@ def _print_compute(tuning: ComputeTuning) -> None:
             typer.echo(
                 f"{' '.join(map(str, candidate.compute.changes.values()))} failed: {candidate.failure}"
             )
+
+
+def _print_batches(speeds: tuple[BatchSpeed, ...]) -> None:
+    typer.echo("")
+    for speed in speeds:
+        by_count = ", ".join(f"{count}: {rate:.1f}" for count, rate in speed.images_per_second.items())
+        typer.echo(
+            f"images a second at {speed.image_size} px by images at once: {by_count}; "
+            f"{speed.smallest_fast} are enough"
+        )
 
 
 def _compute_row(candidate: Candidate, stages: int) -> list[str]:

@@ -255,10 +255,11 @@ class _Turns:
         )
 
     def _step(self, batch: Batch) -> float:
-        return _time_step(self._experiment, self._state, batch)
+        return time_step(self._experiment, self._state, batch)
 
 
-def _time_step(experiment: Experiment, state: TrainState, batch: Batch) -> float:
+def time_step(experiment: Experiment, state: TrainState, batch: Batch) -> float:
+    """Return the seconds of a training step, from an idle device to an idle device."""
     synchronize(experiment.device)
     started = time.monotonic()
     train_step(state, batch, experiment)
@@ -273,6 +274,6 @@ def _bearable(experiment: Experiment, settings: StageSettings) -> int:
     probe = noise_batch(experiment, settings, min(_PROBE_IMAGES, settings.batch_size))
     state = initial_state(experiment)
     set_phase(state, experiment, settings, is_head_only=False)
-    seconds = min(_time_step(experiment, state, probe) for _ in range(2))
+    seconds = min(time_step(experiment, state, probe) for _ in range(2))
     bearable = int(_CPU_STEP_SECONDS / max(seconds, 1e-9) * len(probe.labels))
     return min(settings.batch_size, max(bearable, len(probe.labels)))

@@ -11,6 +11,7 @@ import numpy as np
 
 from effnet.config import Config
 from effnet.data.images import DataSplit, LabelledImages
+from effnet.training.batch_sizes import BatchSpeed, measure_batch_sizes
 from effnet.training.compute import ComputeTuning, tune_compute
 from effnet.training.experiment import Experiment, network_of, prepare_experiment
 from effnet.training.tune import Tuning, tune
@@ -22,6 +23,7 @@ class RunTuning:
     """What was measured for a run, and where the choices are kept."""
 
     compute: ComputeTuning
+    batches: tuple[BatchSpeed, ...]
     loader: Tuning | None
     """None where there were no images to read."""
     kept: tuple[Path, ...]
@@ -38,6 +40,7 @@ class RunTuning:
         return (self.loader.to_dict() if self.loader else {}) | {
             "changes": list(self.changes),
             "compute": self.compute.to_dict(),
+            "batch_sizes": [speed.to_dict() for speed in self.batches],
             "kept": [str(path) for path in self.kept],
         }
 
@@ -58,6 +61,7 @@ def tune_run(config: Config, *, compiles: bool, keeps: bool, report: Callable[[s
     """
     experiment = prepare_experiment(config)
     compute = tune_compute(_with_choices_of(experiment, config), report, compiles=compiles)
+    batches = measure_batch_sizes(experiment, compute, report)
     loader = tune(compute.fastest.compute.applied_to(experiment), report)
     kept: tuple[Path, ...] = ()
     if keeps:
@@ -68,7 +72,7 @@ def tune_run(config: Config, *, compiles: bool, keeps: bool, report: Callable[[s
             "augment.place": loader.fastest.place,
         }
         kept = (keep_choice(compute.about, compute.fastest.compute.changes), keep_choice(about, found))
-    return RunTuning(compute=compute, loader=loader, kept=kept)
+    return RunTuning(compute=compute, batches=batches, loader=loader, kept=kept)
 
 
 def tune_network(config: Config, *, compiles: bool, keeps: bool, report: Callable[[str], None]) -> RunTuning:
@@ -93,8 +97,9 @@ def tune_network(config: Config, *, compiles: bool, keeps: bool, report: Callabl
         data=DataSplit(train=unread, val=unread, is_drawn=False),
     )
     compute = tune_compute(_with_choices_of(experiment, config), report, compiles=compiles)
+    batches = measure_batch_sizes(experiment, compute, report)
     kept = (keep_choice(compute.about, compute.fastest.compute.changes),) if keeps else ()
-    return RunTuning(compute=compute, loader=None, kept=kept)
+    return RunTuning(compute=compute, batches=batches, loader=None, kept=kept)
 
 
 def _unread_images(images: int, classes: int) -> LabelledImages:
