@@ -114,9 +114,9 @@ def test_every_stage_is_drawn(effnet, recipe, photos, tmp_path):
     assert (answer.code, answer.out) == (0, "picture: views.png\n")
     with Image.open(tmp_path / "views.png") as image:
         pixels = np.asarray(image.convert("RGB"))
-    # Three columns of 160 px beside 170 px of labels; the photos and two stages below each other.
+    # Three columns of 160 px beside 170 px of labels; the photos, of 132 px with their label, and two stages below each other.
     assert pixels.shape[1] == 170 + 3 * (160 + 14) + 24
-    assert pixels.shape[0] == 120 + 120 + 160 + 3 * 34 + 2 * 24
+    assert pixels.shape[0] == 132 + 132 + 160 + 3 * 34 + 2 * 24
 
 
 def test_a_network_and_changes_can_be_given(effnet, recipe, photos, tmp_path):
@@ -124,7 +124,7 @@ def test_a_network_and_changes_can_be_given(effnet, recipe, photos, tmp_path):
     answer = effnet("data", "show", photos, "--recipe", recipe, "--model", "v2-b0", *changes, "--images", "2")
     assert answer.code == 0
     with Image.open(tmp_path / "data-show.png") as image:
-        assert image.size == (170 + 2 * (200 + 14) + 24, 120 + 200 + 2 * 34 + 2 * 24)
+        assert image.size == (170 + 2 * (200 + 14) + 24, 132 + 200 + 2 * 34 + 2 * 24)
 
 
 # Mistakes
