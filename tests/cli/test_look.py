@@ -114,7 +114,7 @@ def test_every_stage_is_drawn(effnet, recipe, photos, tmp_path):
     assert (answer.code, answer.out) == (0, "picture: views.png\n")
     with Image.open(tmp_path / "views.png") as image:
         pixels = np.asarray(image.convert("RGB"))
-    # Three columns of 160 px beside 170 px of labels; the photos, of 132 px with their label, and two stages below each other.
+    # Three columns of 160 px beside labels of 170 x 132 px; the photos and two stages below each other.
     assert pixels.shape[1] == 170 + 3 * (160 + 14) + 24
     assert pixels.shape[0] == 132 + 132 + 160 + 3 * 34 + 2 * 24
 
