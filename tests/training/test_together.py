@@ -292,12 +292,17 @@ def test_micro_batches_have_the_gradient_of_the_whole(two, work, config, tmp_pat
     # Batch norm would take its statistics over fewer images.
     weights = work / "whole" / "checkpoints" / "best.safetensors"
     frozen = replace(config, model=replace(config.model, weights=str(weights)))
+    # Few steps: rounding grows.
+    short = replace(config.train, freeze_norm=True, head_epochs=0.0, epochs=1.0)
     for most in (0, 3):
-        train = replace(config.train, freeze_norm=True, micro_batch_size=most)
+        train = replace(short, micro_batch_size=most)
         start_run(replace(frozen, train=train), tmp_path / str(most), quiet=True)
     ours, theirs = (last_checkpoint(tmp_path / str(most)) for most in (3, 0))
-    apart = {name: float((ours[name] - tensor).abs().max()) for name, tensor in theirs.items()}
-    assert {name: error for name, error in apart.items() if error > 1e-4} == {}
+    apart = {
+        name: float((ours[name] - tensor).abs().max() / tensor.abs().max().clamp(min=1.0))
+        for name, tensor in theirs.items()
+    }
+    assert {name: error for name, error in apart.items() if error > 1e-5} == {}
     assert any(apart.values())
 
 
