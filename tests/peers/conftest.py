@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from effnet.arch.spec import NetworkSpec
-from effnet.bench.peers import declare_torchvision_operators
 from effnet.nn import EfficientNet
 from effnet.weights.names import state_shapes
+from effnet.weights.torchvision_operators import declare_torchvision_operators
 
 declare_torchvision_operators()
 os.environ.setdefault("KERAS_BACKEND", "torch")

@@ -11,6 +11,7 @@ from effnet.arch.external import TIMM, ExternalSpec
 from effnet.errors import UserError, did_you_mean
 from effnet.weights.files import LoadedWeights
 from effnet.weights.timm_config import preprocessing_of
+from effnet.weights.torchvision_operators import declare_torchvision_operators
 
 _BODY, _CLASSIFIER = "body.", "classifier."
 
@@ -24,6 +25,7 @@ def import_timm() -> ModuleType:
     Raises:
         UserError: It is not installed, or it cannot be used with what is.
     """
+    declare_torchvision_operators()
     try:
         import timm  # noqa: PLC0415 - an extra, and seconds to import
     except (ImportError, RuntimeError) as error:
