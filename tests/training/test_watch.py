@@ -27,7 +27,7 @@ def look(make_network):
 
 def test_a_good_step_has_nothing_to_tell(look):
     _, loss, findings = look()
-    assert findings.reason(loss, 3) == ""
+    assert findings.of_loss(loss, 3) == findings.of_gradients(3) == ""
     assert [name for name, _ in findings.outputs] == [
         "the images", "the output of stem", "the output of norm", "the output of classifier"
     ]  # fmt: skip
@@ -43,19 +43,19 @@ def test_the_first_layer_whose_output_is_not_finite_is_named(look, layer):
             network.get_submodule(layer).bias[1] = float("inf")
 
     _, loss, findings = look(spoil)
-    assert findings.reason(loss, 7).endswith(f"at step 7, which begins in the output of {layer}")
+    assert findings.of_loss(loss, 7).endswith(f"at step 7, which begins in the output of {layer}")
 
 
 def test_images_that_are_not_finite_are_named(look):
     images = torch.rand(4, 3, 6, 6)
     images[2, 1, 0, 0] = float("nan")
     _, loss, findings = look(images=images)
-    assert findings.reason(loss, 7) == "the loss is nan at step 7, which begins in the images"
+    assert findings.of_loss(loss, 7) == "the loss is nan at step 7, which begins in the images"
 
 
 def test_a_loss_that_is_not_finite_by_itself_is_named(look):
     _, _, findings = look()
-    assert findings.reason(float("nan"), 0) == "the loss is nan at step 0, which begins in the loss itself"
+    assert findings.of_loss(float("nan"), 0) == "the loss is nan at step 0, which begins in the loss itself"
 
 
 def test_the_first_gradient_that_is_not_finite_is_the_last_layers(look):
@@ -64,7 +64,8 @@ def test_the_first_gradient_that_is_not_finite_is_the_last_layers(look):
 
     _, loss, findings = look(spoil)
     # Backwards: the classifier and the norm are good, and the layer in front of them is not.
-    told = findings.reason(loss, 5)
+    told = findings.of_gradients(5)
+    assert findings.of_loss(loss, 5) == ""
     assert told.startswith("a gradient is not finite at step 5, which begins in that of stem.")
 
 
@@ -76,5 +77,5 @@ def test_nothing_stays_behind(look):
 
 def test_what_does_not_learn_has_no_gradient_to_look_at(look):
     _, loss, findings = look(lambda network: network.stem.requires_grad_(False))
-    assert findings.reason(loss, 0) == ""
+    assert findings.of_loss(loss, 0) == findings.of_gradients(0) == ""
     assert not any("stem" in name for name, _ in findings.gradients)

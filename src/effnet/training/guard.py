@@ -102,8 +102,10 @@ class Guard:
             if self._processes.count > 1:
                 raise
         else:
-            reason = findings.reason(float(loss), step) or _first_non_finite(state, step)
-            if told := self._first(reason):
+            # The cause first, in whichever process it is; a gradient is averaged, and reaches all of them.
+            told = self._first(findings.of_loss(float(loss), step))
+            told = told or self._first(findings.of_gradients(step))
+            if told := told or self._first(_first_non_finite(state, step)):
                 raise NonFiniteStepError(told, step=step)
             return loss
         # Outside of the handler: what it handled refers to the tensors that took the room.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from effnet.training.compiling import uncompiled
+from effnet.training.shards import own_part
 
 
 @dataclass(kw_only=True, slots=True)
@@ -22,17 +23,26 @@ class Findings:
     outputs: list[tuple[str, Tensor]] = field(default_factory=list)
     gradients: list[tuple[str, Tensor]] = field(default_factory=list)
 
-    def reason(self, loss: float, step: int) -> str:
-        """Return what is wrong with the step, and in which layer that begins; nothing where it is good.
+    def of_loss(self, loss: float, step: int) -> str:
+        """Return that a loss is not finite, and in which layer that begins; nothing where it is finite.
 
         Args:
             loss: Of the step.
             step: Which one it is.
         """
-        output, gradient = _first_bad(self.outputs), _first_bad(self.gradients)
-        if not math.isfinite(loss):
-            return f"the loss is {loss} at step {step}, which begins in {output or 'the loss itself'}"
-        return f"a gradient is not finite at step {step}, which begins in {gradient}" if gradient else ""
+        if math.isfinite(loss):
+            return ""
+        where = _first_bad(self.outputs) or "the loss itself"
+        return f"the loss is {loss} at step {step}, which begins in {where}"
+
+    def of_gradients(self, step: int) -> str:
+        """Return that a gradient is not finite, and which one is the first; nothing where all are.
+
+        Args:
+            step: Which one it is.
+        """
+        where = _first_bad(self.gradients)
+        return f"a gradient is not finite at step {step}, which begins in {where}" if where else ""
 
 
 def watched(do_step: Callable[[], Tensor], model: nn.Module) -> tuple[Tensor, Findings]:
@@ -69,7 +79,7 @@ def _note_output(findings: Findings, name: str, _module: nn.Module, _inputs: Any
 
 def _note_gradient(findings: Findings, name: str, parameter: Tensor) -> None:
     if parameter.grad is not None:
-        findings.gradients.append((f"that of {name}", parameter.grad.isfinite().all()))
+        findings.gradients.append((f"that of {name}", own_part(parameter.grad).isfinite().all()))
 
 
 def _first_bad(flags: list[tuple[str, Tensor]]) -> str:
