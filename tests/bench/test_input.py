@@ -15,8 +15,8 @@ from effnet.data.prepare import prepare_store
 from effnet.data.transforms import open_view
 from effnet.errors import UserError
 
-FROM_STORE = "effnet: from the store"
-FROM_PIXELS = "effnet: from a store of pixels"
+FROM_STORE = "effnet: 10 epochs from the store"
+FROM_PIXELS = "effnet: 10 epochs from a store of pixels"
 OURS = {m.name for m in PIPELINES if m.name.startswith("effnet") and "nvImageCodec" not in m.name}
 HERE = {BASELINE, DECODING, DECODING_COPIES, *OURS}
 TASKS = ("crop", "crop and RandAugment", "RandAugment alone")

@@ -34,11 +34,13 @@ PIPELINES = (
     Method(name="effnet: first epoch, antialias", open=ours.loader(ours.ANTIALIASED)),
     Method(name="effnet: first epoch, bicubic with antialias, as timm", open=ours.loader(ours.LIKE_TIMM)),
     Method(
-        name="effnet: from the store", open=ours.loader(ours.AS_RELEASED, encoding="jpeg"), reads="copies"
+        name="effnet: 10 epochs from the store",
+        open=ours.loader(ours.AS_RELEASED, encoding="jpeg", epochs=10, regions=False),
+        reads="copies",
     ),
     Method(
-        name="effnet: from a store of pixels",
-        open=ours.loader(ours.AS_RELEASED, encoding="raw"),
+        name="effnet: 10 epochs from a store of pixels",
+        open=ours.loader(ours.AS_RELEASED, encoding="raw", epochs=10, regions=False),
         reads="its own",
     ),
     Method(name="timm itself, 1 worker process", open=peers.timm_loader),
