@@ -1,0 +1,68 @@
+"""What a strategy sees: points of a finite grid, and what is known of those that were tried.
+
+A strategy knows nothing of networks, devices or files. A space of networks, or a table of networks that
+somebody else has trained, is a `Domain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Literal, Protocol, TypeAlias
+
+Value: TypeAlias = int | float | str | bool
+Point: TypeAlias = tuple[int, ...]
+"""For each variable, the index of its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One choice, such as the kernel of a stage."""
+
+    name: str
+    """Such as ``stage3.kernel_size``; stages are counted from 1."""
+    values: tuple[Value, ...]
+    """What it can be; where that has an order, in that order."""
+
+
+class Domain(Protocol):
+    """All points that can be asked for."""
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        """The choices, in the order of a point's indices."""
+
+    def canonical(self, point: Point) -> Point:
+        """Return the one point that stands for all that mean the same network."""
+
+    def is_feasible(self, point: Point) -> bool:
+        """Whether a canonical point is there and within all bounds that need no measuring."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Observation:
+    """What is known of a point that was asked for."""
+
+    number: int
+    """Place in the order of asking, from 0."""
+    point: Point
+    """Canonical."""
+    state: Literal["running", "done", "failed"]
+    """``failed`` also stands for what was rejected unmeasured, or is over a bound."""
+    scores: tuple[float, ...] = ()
+    """Logarithm of the reward, or, where a front is sought, of each measure, that of a cost negated: more is
+    better. Empty unless done."""
+
+
+class Strategy(Protocol):
+    """What to try next, as a function of what was tried: the same history and draws give the same point."""
+
+    def ask(self, domain: Domain, history: Sequence[Observation], draws: Random) -> Point:
+        """Return a feasible, canonical point, by preference one that was not tried.
+
+        Args:
+            domain: All points.
+            history: All that was asked for, in the order of asking, points that are being tried included.
+            draws: Random numbers of this ask alone.
+        """
