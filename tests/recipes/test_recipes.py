@@ -202,6 +202,7 @@ def test_toml_holds_every_value_and_arrays_in_one_line():
         "model.norm_momentum",
         "evaluate.image_size",
         "evaluate.crop_mode",
+        "evaluate.interpolation",
     }
 
 

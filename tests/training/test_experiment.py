@@ -246,6 +246,9 @@ def test_evaluation_of_weights_can_be_changed(tiny, weights):
     squashed = prepare_experiment(digits(model, evaluate=EvaluateConfig(crop_mode="squash")))
     assert (squashed.preprocessing.crop_mode, squashed.preprocessing.crop_fraction) == ("squash", 1.0)
     assert squashed.preprocessing.mean == IMAGENET_MEAN
+    assert squashed.preprocessing.interpolation == squashed.config.evaluate.interpolation == "bicubic"
+    bilinear = prepare_experiment(digits(model, evaluate=EvaluateConfig(interpolation="bilinear")))
+    assert bilinear.preprocessing.interpolation == "bilinear"
 
 
 def test_from_scratch_a_center_crop_at_another_size_is_that_of_small_networks(tiny):

@@ -283,7 +283,10 @@ def _resolve(config: Config, spec: AnySpec, weights: LoadedWeights | None) -> Co
         ),
         progressive=replace(config.progressive, image_size=sizes),
         evaluate=replace(
-            config.evaluate, image_size=preprocessing.image_size, crop_mode=preprocessing.crop_mode
+            config.evaluate,
+            image_size=preprocessing.image_size,
+            crop_mode=preprocessing.crop_mode,
+            interpolation=preprocessing.interpolation,
         ),
         preprocessing=preprocessing,
     )
@@ -312,5 +315,6 @@ def _preprocessing(
         result,
         image_size=size,
         crop_mode=crop_mode,
+        interpolation=config.evaluate.interpolation or result.interpolation,
         crop_fraction=1.0 if crop_mode == "squash" else crop_fraction,
     )
