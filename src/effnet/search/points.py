@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 Value: TypeAlias = int | float | str | bool
 Point: TypeAlias = tuple[int, ...]
@@ -26,6 +26,7 @@ class Variable:
     """What it can be; where that has an order, in that order."""
 
 
+@runtime_checkable
 class Domain(Protocol):
     """All points that can be asked for."""
 
@@ -55,6 +56,7 @@ class Observation:
     better. Empty unless done."""
 
 
+@runtime_checkable
 class Strategy(Protocol):
     """What to try next, as a function of what was tried: the same history and draws give the same point."""
 

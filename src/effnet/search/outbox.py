@@ -1,0 +1,55 @@
+"""Outcomes on their way to the ledger, kept in files until it has them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from effnet.arch.io import from_dict, to_dict
+from effnet.files import whole_file
+from effnet.search.ledger import Ledger
+from effnet.search.records import Outcome
+
+
+class Outbox:
+    """A folder of outcomes that were not delivered yet: they survive the worker and the database.
+
+    Args:
+        folder: Made when it is needed; each worker may have its own, or all of a machine the same.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def send(self, ledger: Ledger, outcome: Outcome) -> bool:
+        """Keep an outcome, deliver it, and keep it no longer.
+
+        Returns:
+            Whether it counts, as `Ledger.deliver`.
+
+        Raises:
+            UnreachableError, UserError: It could not be delivered; it is kept.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{outcome.number}-{outcome.claim}.json"
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps(to_dict(outcome), indent=2) + "\n", encoding="utf-8")
+        return _deliver(ledger, outcome, path)
+
+    def send_left(self, ledger: Ledger) -> int:
+        """Deliver what is kept from earlier, and return how many there were.
+
+        Raises:
+            UnreachableError, UserError: As `send`.
+        """
+        paths = sorted(self._folder.glob("[0-9]*.json"))
+        for path in paths:
+            outcome = from_dict(Outcome, json.loads(path.read_text(encoding="utf-8")), str(path))
+            _deliver(ledger, outcome, path)
+        return len(paths)
+
+
+def _deliver(ledger: Ledger, outcome: Outcome, path: Path) -> bool:
+    counts = ledger.deliver(outcome)
+    path.unlink(missing_ok=True)
+    return counts
