@@ -12,6 +12,7 @@ import torch
 from effnet.arch import NetworkSpec, StageSpec, spec_to_json
 from effnet.config import Config, DataConfig, ModelConfig, ProgressiveConfig, TrainConfig
 from effnet.training import compute as compute_module
+from effnet.training import timing
 from effnet.training.batch_sizes import measure_batch_sizes
 from effnet.training.compute import Compute, candidates_for, tune_compute
 from effnet.training.experiment import Experiment, prepare_experiment
@@ -49,7 +50,7 @@ def experiment(config) -> Experiment:
 def clock(monkeypatch):
     """Steps take 1 ms an image and 32 px in channels_last, twice that in the other format."""
     clock = SimpleNamespace(now=0.0, formats=[], fails=lambda train: False)
-    monkeypatch.setattr(compute_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(timing, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
     def step(state, batch, experiment):
         train = experiment.config.train
@@ -59,7 +60,7 @@ def clock(monkeypatch):
         seconds = 0.001 * len(batch.labels) * batch.settings.image_size / 32
         clock.now += seconds if train.memory_format == "channels_last" else 2 * seconds
 
-    monkeypatch.setattr(compute_module, "train_step", step)
+    monkeypatch.setattr(timing, "train_step", step)
     return clock
 
 

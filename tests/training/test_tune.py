@@ -12,7 +12,7 @@ import torch
 from effnet.arch import NetworkSpec, StageSpec, spec_to_json
 from effnet.config import AugmentConfig, Config, DataConfig, ModelConfig, ProgressiveConfig, TrainConfig
 from effnet.data.loader import Batch
-from effnet.training import stopwatch
+from effnet.training import stopwatch, timing
 from effnet.training import tune as tune_module
 from effnet.training.experiment import Experiment, prepare_experiment
 from effnet.training.tune import tune
@@ -44,10 +44,11 @@ class Machine:
         self.most_threads = most_threads
         self.orders: set[tuple[int, int]] = set()
         clock = SimpleNamespace(monotonic=lambda: self.now)
-        for module in (tune_module, stopwatch):
+        for module in (tune_module, timing, stopwatch):
             monkeypatch.setattr(module, "time", clock)
         monkeypatch.setattr(tune_module, "run_batches", self.run_batches)
-        monkeypatch.setattr(tune_module, "train_step", self.train_step)
+        for module in (tune_module, timing):
+            monkeypatch.setattr(module, "train_step", self.train_step)
         monkeypatch.setattr(tune_module, "thread_count", lambda workers: workers or processors)
 
     def run_batches(self, experiment, schedule, *, seed):

@@ -8,9 +8,10 @@ from statistics import median
 from typing import Any
 
 from effnet.training.batches import noise_batch
-from effnet.training.compute import ROUNDS, ComputeTuning, StageCompute, time_step
+from effnet.training.compute import ROUNDS, ComputeTuning, StageCompute
 from effnet.training.experiment import Experiment
 from effnet.training.step import initial_state, set_phase
+from effnet.training.timing import time_step
 
 SMALLEST = 8
 _GAIN = 1.05

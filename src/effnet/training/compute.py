@@ -6,12 +6,11 @@ rates, is in buffers and compiles nothing anew.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import product
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -22,8 +21,9 @@ from effnet.schedule.condense import condensed
 from effnet.schedule.progressive import StageSettings
 from effnet.training.batches import noise_batch
 from effnet.training.experiment import Experiment, supports_bf16
-from effnet.training.preflight import fitting_batch, peak_memory, synchronize
-from effnet.training.step import TrainState, initial_state, set_phase, train_step
+from effnet.training.preflight import fitting_batch, peak_memory
+from effnet.training.step import initial_state, set_phase
+from effnet.training.timing import time_step, time_steps
 from effnet.training.tuned import compute_subject
 
 MemoryFormat: TypeAlias = Literal["channels_last", "contiguous"]
@@ -242,8 +242,8 @@ class _Turns:
         self._rates: list[float] = []
 
     def measure(self) -> None:
-        seconds = sum(self._step(self._batch) for _ in range(self._steps)) / self._steps
-        self._rates.append(seconds / len(self._batch.labels))
+        seconds = time_steps(self._experiment, self._state, self._batch, steps=self._steps)
+        self._rates.append(fmean(seconds) / len(self._batch.labels))
 
     def result(self, settings: StageSettings) -> StageCompute:
         return StageCompute(
@@ -256,15 +256,6 @@ class _Turns:
 
     def _step(self, batch: Batch) -> float:
         return time_step(self._experiment, self._state, batch)
-
-
-def time_step(experiment: Experiment, state: TrainState, batch: Batch) -> float:
-    """Return the seconds of a training step, from an idle device to an idle device."""
-    synchronize(experiment.device)
-    started = time.monotonic()
-    train_step(state, batch, experiment)
-    synchronize(experiment.device)
-    return time.monotonic() - started
 
 
 def _bearable(experiment: Experiment, settings: StageSettings) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import product
-from statistics import median_low
+from statistics import fmean, median_low
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from effnet.config import Config
@@ -22,6 +22,7 @@ from effnet.training.batches import run_batches
 from effnet.training.experiment import Experiment, sizes_needed
 from effnet.training.preflight import fitting_batch, synchronize
 from effnet.training.step import TrainState, initial_state, set_phase, train_step
+from effnet.training.timing import time_step, time_steps
 from effnet.training.waiting import WaitClock, can_be_prepared
 
 Place: TypeAlias = Literal["worker", "device"]
@@ -231,21 +232,11 @@ def _measure_steps(experiment: Experiment, state: TrainState, settings: StageSet
         sized = replace(settings, batch_size=batch_size)
         with closing(_batches(experiment, sized, workers=experiment.config.data.workers, steps=1)) as batches:
             batch = next(batches)
-        _time_steps(experiment, state, batch, steps=1)  # The first one chooses kernels and asks for memory.
-        seconds = _time_steps(experiment, state, batch, steps=1)
-        return _time_steps(experiment, state, batch, steps=_steps_in(seconds))
+        time_step(experiment, state, batch)  # The first one chooses kernels and asks for memory.
+        seconds = time_step(experiment, state, batch)
+        return fmean(time_steps(experiment, state, batch, steps=_steps_in(seconds)))
 
     return _StepSpeed(*fitting_batch(settings.batch_size, step_seconds))
-
-
-def _time_steps(experiment: Experiment, state: TrainState, batch: Batch, *, steps: int) -> float:
-    """Return seconds a step, on one and the same batch as it comes from the loader."""
-    synchronize(experiment.device)
-    started = time.monotonic()
-    for _ in range(steps):
-        train_step(state, batch, experiment)
-    synchronize(experiment.device)
-    return (time.monotonic() - started) / steps
 
 
 def _steps_in(step_seconds: float) -> int:

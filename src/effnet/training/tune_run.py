@@ -7,15 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from effnet.config import Config
-from effnet.data.images import DataSplit, LabelledImages
 from effnet.training.batch_sizes import BatchSpeed, measure_batch_sizes
 from effnet.training.compute import ComputeTuning, tune_compute
-from effnet.training.experiment import Experiment, network_of, prepare_experiment
+from effnet.training.experiment import Experiment, prepare_experiment
 from effnet.training.tune import Tuning, tune
 from effnet.training.tuned import keep_choice, loader_subject
+from effnet.training.unread import prepare_unread
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,32 +86,11 @@ def tune_network(config: Config, *, compiles: bool, keeps: bool, report: Callabl
         UserError: Something in the configuration cannot be had.
         OSError: What was found cannot be kept.
     """
-    classes = config.data.classes or network_of(config.model).num_classes
-    unread = _unread_images(config.data.train_images, classes)
-    experiment = prepare_experiment(
-        # Images that are not at hand cannot be put on the device either.
-        replace(config, data=replace(config.data, resident=False)),
-        load=False,
-        data=DataSplit(train=unread, val=unread, is_drawn=False),
-    )
+    experiment = prepare_unread(config)
     compute = tune_compute(_with_choices_of(experiment, config), report, compiles=compiles)
     batches = measure_batch_sizes(experiment, compute, report)
     kept = (keep_choice(compute.about, compute.fastest.compute.changes),) if keeps else ()
     return RunTuning(compute=compute, batches=batches, loader=None, kept=kept)
-
-
-def _unread_images(images: int, classes: int) -> LabelledImages:
-    """Return what stands in for images that are not at hand: their number and that of their classes."""
-
-    def read(index: int) -> bytes:
-        raise OSError(f"image {index} is not at hand")
-
-    return LabelledImages(
-        class_names=tuple(map(str, range(classes))),
-        labels=np.zeros(images, np.int64),
-        names=[""] * images,
-        read=read,
-    )
 
 
 def _with_choices_of(experiment: Experiment, config: Config) -> Experiment:
