@@ -56,7 +56,7 @@ _V1_STAGES = (  # kernel stride expand channels repeats
     _mbconv(          3,     1,     6,     320,      1),
 )
 
-_V1 = {  #   width depth image_size dropout
+V1_COEFFICIENTS = {  #   width depth image_size dropout
     "v1-b0": (1.0,  1.0,   224,     0.2),
     "v1-b1": (1.0,  1.1,   240,     0.2),
     "v1-b2": (1.1,  1.2,   260,     0.3),
@@ -163,7 +163,7 @@ _V2_B0 = NetworkSpec(
 @cache
 def _published() -> dict[str, NetworkSpec]:
     specs: dict[str, NetworkSpec] = {}
-    for name, (width, depth, size, dropout) in _V1.items():
+    for name, (width, depth, size, dropout) in V1_COEFFICIENTS.items():
         scaled = scale(_V1_B0, width=width, depth=depth, guard=True, name=name)
         specs[name] = replace(scaled, image_size=size, train_size=size, dropout_rate=dropout)
     lite = replace(_V1_B0, activation="relu6").with_stages(se_ratio=0.0)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import effnet
-from effnet.cli import ablate, bench, data, inspect, look, training, tune, using
+from effnet.cli import ablate, bench, data, inspect, look, scale, training, tune, using
 from effnet.errors import UserError
 
 DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -43,6 +43,7 @@ def _root(
 
 
 app.command()(inspect.models)
+app.command()(scale.scale)
 app.command()(inspect.recipes)
 app.command()(training.plan)
 app.command()(tune.tune)

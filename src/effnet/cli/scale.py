@@ -1,0 +1,236 @@
+"""The ``scale`` command: a larger or smaller network, as a file that every other command takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from effnet.arch import NetworkSpec, load_spec, network_cost, spec_to_json, to_dict
+from effnet.arch.compound import Coefficients, Compound, published_coefficients, scale_by
+from effnet.arch.non_uniform import (
+    V2_SIZES,
+    NonUniformRule,
+    has_exceptions,
+    scale_non_uniform,
+    scale_to_v2_size,
+)
+from effnet.cli.output import print_json, print_table
+from effnet.cli.training import JsonOption
+from effnet.errors import UserError
+from effnet.files import whole_file
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Scaled:
+    """A network that was asked for, and what there is to say about it."""
+
+    spec: NetworkSpec
+    coefficients: Coefficients
+    remarks: tuple[str, ...] = ()
+    path: Path = Path()
+
+
+def scale(
+    model: Annotated[
+        str, typer.Argument(help="Name of a network, see `effnet models`, or a file of a spec.")
+    ],
+    phi: Annotated[
+        float | None,
+        typer.Option(
+            help="Compound scaling: 1 to 8 are the published coefficients of V1's B1 to B8; with --alpha, "
+            "--beta or --gamma, the powers of these."
+        ),
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="Depth of one step of phi. Paper: 1.2.")] = None,
+    beta: Annotated[float | None, typer.Option(help="Width of one step of phi. Paper: 1.1.")] = None,
+    gamma: Annotated[float | None, typer.Option(help="Resolution of one step of phi. Paper: 1.15.")] = None,
+    width: Annotated[float | None, typer.Option(help="Multiply channels by this.")] = None,
+    depth: Annotated[float | None, typer.Option(help="Multiply the blocks of each stage by this.")] = None,
+    resolution: Annotated[float | None, typer.Option(help="Multiply image sizes by this.")] = None,
+    non_uniform: Annotated[
+        bool,
+        typer.Option(
+            "--non-uniform",
+            help="V2's rule: sizes are capped, later stages get the extra blocks. Alone: V2-S, M and L.",
+        ),
+    ] = False,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(help="With --non-uniform: s, m, l or xl of V2's coefficients; repeatable."),
+    ] = None,
+    cap: Annotated[
+        int, typer.Option(help="With --non-uniform: largest image size in pixels.", min=1)
+    ] = NonUniformRule().max_image_size,
+    exceptions: Annotated[
+        bool,
+        typer.Option(help="With --non-uniform: follow V2's published tables where they leave their rule."),
+    ] = True,
+    guard: Annotated[
+        bool | None,
+        typer.Option(help="V1's rule that rounding takes no more than 10 %. Default: not for V2."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File of the spec, or folder of several. Default: NAME.json.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Scale a network, and write what comes of it as a spec that `effnet train --model` takes."""
+    spec = load_spec(model)
+    constants = (alpha, beta, gamma)
+    single = any(value is not None for value in (width, depth, resolution))
+    _check_one_way(phi=phi, single=single, sizes=size, non_uniform=non_uniform)
+    if phi is None and any(value is not None for value in constants):
+        raise UserError("--alpha, --beta and --gamma are what a step of phi multiplies by; give --phi too")
+    rule = NonUniformRule(max_image_size=cap)
+    if single:
+        coefficients = Coefficients(width=width or 1.0, depth=depth or 1.0, resolution=resolution or 1.0)
+        found = [_scaled(spec, coefficients, rule if non_uniform else None, guard=guard)]
+    elif phi is not None:
+        found = [_of_phi(spec, phi, constants, rule if non_uniform else None, guard)]
+    else:
+        found = [_of_size(spec, item, rule, exceptions=exceptions) for item in size or ("s", "m", "l")]
+    found = _written(found, out)
+    if as_json:
+        print_json({"base": _row(spec), "networks": [_row(item.spec) | _about(item) for item in found]})
+    else:
+        _print(spec, found)
+
+
+def _check_one_way(
+    *, phi: float | None, single: bool, sizes: Sequence[str] | None, non_uniform: bool
+) -> None:
+    ways = [phi is not None, single, bool(sizes)]
+    if sum(ways) > 1 or not (any(ways) or non_uniform):
+        raise UserError(
+            "say how to scale in one way: --phi N, --width, --depth and --resolution, or --non-uniform, "
+            "alone or with --size"
+        )
+    if sizes and not non_uniform:
+        raise UserError(
+            "--size names a size of V2, which is scaled by its own rule; give --non-uniform as well"
+        )
+
+
+def _of_phi(
+    spec: NetworkSpec,
+    phi: float,
+    constants: tuple[float | None, ...],
+    rule: NonUniformRule | None,
+    guard: bool | None,
+) -> _Scaled:
+    given = {
+        name: value
+        for name, value in zip(("alpha", "beta", "gamma"), constants, strict=True)
+        if value is not None
+    }
+    formula = Compound(**given).at(phi)
+    name = f"{spec.name}{'-non-uniform' if rule else ''}-phi{phi:g}"
+    if given:
+        return _scaled(spec, formula, rule, guard=guard, name=name)
+    remark = (
+        f"published coefficients of V1's B{phi:g}; the formula, --alpha 1.2 --beta 1.1 --gamma 1.15, has "
+        f"width {formula.width:.3g}, depth {formula.depth:.3g} and resolution {formula.resolution:.3g}"
+    )
+    found = _scaled(spec, published_coefficients(phi), rule, guard=guard, name=name)
+    return replace(found, remarks=(remark,))
+
+
+def _of_size(spec: NetworkSpec, size: str, rule: NonUniformRule, *, exceptions: bool) -> _Scaled:
+    scaled = scale_to_v2_size(spec, size, rule=rule, exceptions=exceptions)
+    remarks = []
+    if has_exceptions(spec, size, rule):
+        verb = "as published and not by the rule" if exceptions else "left out, as published"
+        remarks = [f"V2-{size.upper()}, {verb}: {', '.join(V2_SIZES[size].exceptions)}"]
+    return _Scaled(spec=scaled, coefficients=V2_SIZES[size].coefficients, remarks=tuple(remarks))
+
+
+def _scaled(
+    spec: NetworkSpec,
+    coefficients: Coefficients,
+    rule: NonUniformRule | None,
+    *,
+    guard: bool | None,
+    name: str | None = None,
+) -> _Scaled:
+    if rule:
+        scaled = scale_non_uniform(spec, coefficients, rule=rule, name=name)
+    else:
+        scaled = scale_by(spec, coefficients, guard=guard, name=name)
+    return _Scaled(spec=scaled, coefficients=coefficients)
+
+
+def _written(found: Sequence[_Scaled], out: Path | None) -> list[_Scaled]:
+    """Write all specs, or none where a file of another network is in the way."""
+    if out is None or len(found) > 1:
+        folder = out or Path()
+        found = [replace(item, path=folder / f"{item.spec.name.replace('/', '-')}.json") for item in found]
+    else:
+        found = [replace(found[0], path=out)]
+    for item in found:
+        if item.path.suffix != ".json":
+            raise UserError(f"a spec is a .json file, so that --model takes it; give --out {item.path}.json")
+        if item.path.exists() and item.path.read_bytes() != spec_to_json(item.spec).encode():
+            raise UserError(f"{item.path} is there already and holds something else; give another --out")
+    for item in found:
+        item.path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(item.path) as temporary:
+            temporary.write_text(spec_to_json(item.spec), encoding="utf-8")
+    return list(found)
+
+
+def _row(spec: NetworkSpec) -> dict[str, str | int]:
+    cost = network_cost(spec)
+    return {
+        "name": spec.name,
+        "params": cost.params,
+        "macs": cost.macs,
+        "image_size": spec.image_size,
+        "train_size": spec.train_size,
+        "blocks": spec.num_blocks,
+    }
+
+
+def _about(item: _Scaled) -> dict[str, object]:
+    return {
+        "coefficients": {axis: getattr(item.coefficients, axis) for axis in ("width", "depth", "resolution")},
+        "remarks": list(item.remarks),
+        "file": str(item.path),
+        "spec": to_dict(item.spec),
+    }
+
+
+def _print(base: NetworkSpec, found: Sequence[_Scaled]) -> None:
+    base_cost = network_cost(base)
+    columns = (
+        "network",
+        "width",
+        "depth",
+        "resolution",
+        "parameters",
+        "MACs",
+        "evaluated",
+        "trained",
+        "blocks",
+    )
+    rows = []
+    for spec, factors in [(base, Coefficients()), *((item.spec, item.coefficients) for item in found)]:
+        cost = network_cost(spec)
+        rows.append(
+            (
+                spec.name,
+                *(f"{getattr(factors, axis):.4g}" for axis in ("width", "depth", "resolution")),
+                f"{cost.params / 1e6:.2f} M ({cost.params / base_cost.params:.2f} x)",
+                f"{cost.macs / 1e9:.3f} G ({cost.macs / base_cost.macs:.2f} x)",
+                f"{spec.image_size} px",
+                f"{spec.train_size} px",
+                str(spec.num_blocks),
+            )
+        )
+    print_table(columns, rows)
+    for remark in (remark for item in found for remark in item.remarks):
+        typer.echo(remark)
+    typer.echo(f"wrote {', '.join(str(item.path) for item in found)}; use it with --model {found[0].path}")
