@@ -85,6 +85,20 @@ def space_names() -> list[str]:
     return sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml"))
 
 
+def space_text(name: str) -> str:
+    """Return a shipped space as it is written, with its comments.
+
+    Raises:
+        UserError: No space has that name; the message names the nearest one.
+    """
+    if name not in space_names():
+        raise UserError(
+            f"unknown space '{name}'{did_you_mean(name, space_names())} "
+            "(or give the path of a .toml or .json file)"
+        )
+    return files("effnet.search").joinpath("spaces", f"{name}.toml").read_text(encoding="utf-8")
+
+
 def load_space(name_or_path: str, backbone: NetworkSpec | None = None) -> SearchSpace:
     """Read a space.
 
@@ -179,17 +193,13 @@ def _united(
 
 
 def _read(name_or_path: str) -> dict[str, Any]:
-    path = Path(name_or_path).expanduser()
-    if path.suffix not in {".toml", ".json"}:
-        if name_or_path not in space_names():
-            raise UserError(
-                f"unknown space '{name_or_path}'{did_you_mean(name_or_path, space_names())} "
-                "(or give the path of a .toml or .json file)"
-            )
-        path = files("effnet.search").joinpath("spaces", f"{name_or_path}.toml")
+    suffix = Path(name_or_path).suffix
     try:
-        text = path.read_text(encoding="utf-8")
-        data = tomllib.loads(text) if path.name.endswith(".toml") else loads(text)
+        if suffix in {".toml", ".json"}:
+            text = Path(name_or_path).expanduser().read_text(encoding="utf-8")
+        else:
+            text = space_text(name_or_path)
+        data = loads(text) if suffix == ".json" else tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the space {name_or_path}: {error}") from None
     except (tomllib.TOMLDecodeError, JSONDecodeError) as error:

@@ -227,7 +227,7 @@ class SearchSpace:
     def _stage(self, index: int, row: Row, in_channels: int) -> StageSpec:
         neutral = {"expand_ratio": 1, "se_ratio": 0.0, "residual": True}
         inert = self._inert(index, row, in_channels)
-        values = {field: neutral[field] if field in inert else row[field] for field in FIELDS}
+        values: Row = {field: neutral[field] if field in inert else row[field] for field in FIELDS}
         return StageSpec(stride=self.backbone.stages[index].stride, **values)
 
     def _stage_indices(
