@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import (
@@ -25,10 +24,11 @@ _WAIT_SECONDS = 60
 _POSTGRESQL_DRIVER = "postgresql+psycopg"
 _LOCK = 0x65_66_66_6E_65_74
 """Names the one lock of all writers in PostgreSQL: ``effnet`` in ASCII."""
-_POSTGRESQL_SETTINGS = (
+_LOCK_IN_POSTGRESQL = (
     # A machine that loses its power while it holds the lock must not stop the others for the hours of TCP.
-    f"SET idle_in_transaction_session_timeout = '{_WAIT_SECONDS}s'",
-    f"SET lock_timeout = '{2 * _WAIT_SECONDS}s'",
+    f"SET LOCAL idle_in_transaction_session_timeout = '{_WAIT_SECONDS}s'",
+    f"SET LOCAL lock_timeout = '{2 * _WAIT_SECONDS}s'",
+    f"SELECT pg_advisory_xact_lock({_LOCK})",
 )
 _POSTGRESQL_CONNECTION = {
     "connect_timeout": "10",
@@ -39,6 +39,7 @@ _POSTGRESQL_CONNECTION = {
 }
 _SQLITE_SETTINGS = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON")
 _STUDY_KEY = "study"
+_INSUFFICIENT_PRIVILEGE = "42501"
 
 
 class Database:
@@ -54,7 +55,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         parsed, self.study = _parsed(url)
-        self.shown = parsed.render_as_string(hide_password=True).replace(_POSTGRESQL_DRIVER, "postgresql")
+        self.shown = _without_secrets(parsed)
         self._is_sqlite = parsed.get_backend_name() == "sqlite"
         is_file = self._is_sqlite and parsed.database and not parsed.database.startswith("file:")
         self._path = Path(str(parsed.database)) if is_file else None
@@ -89,7 +90,8 @@ class Database:
             connection.execution_options(effnet_writes=True)
             with connection.begin():
                 if not self._is_sqlite:
-                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+                    for statement in _LOCK_IN_POSTGRESQL:
+                        connection.exec_driver_sql(statement)
                 yield connection
 
     def create_tables(self) -> None:
@@ -99,10 +101,7 @@ class Database:
             UnreachableError, UserError: As `writing`; a file of SQLite is damaged.
         """
         with self.writing() as connection:
-            if self._is_sqlite:
-                problem = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
-                if problem != "ok":
-                    raise UserError(self._damaged(str(problem)))
+            self._check_whole(connection)
             metadata.create_all(connection)
 
     def has_tables(self) -> bool:
@@ -115,7 +114,14 @@ class Database:
         if self._path is not None and not self._path.exists():
             return False
         with self.reading() as connection:
+            self._check_whole(connection)
             return inspect(connection).has_table(studies.name)
+
+    def _check_whole(self, connection: Connection) -> None:
+        if self._is_sqlite:
+            problem = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
+            if problem != "ok":
+                raise UserError(self._damaged(str(problem)))
 
     def close(self) -> None:
         """Close all connections."""
@@ -167,28 +173,27 @@ class Database:
         )
 
 
-_INSUFFICIENT_PRIVILEGE = "42501"
-
-
 def _parsed(url: str) -> tuple[URL, str]:
+    scheme, separator, _ = url.partition("://")
+    if scheme.partition("+")[0] not in {"sqlite", "postgresql", "postgres"} or not separator:
+        raise UserError(f"a study's URL begins with sqlite:/// or postgresql://, got {scheme}{separator}")
     try:
-        parsed = make_url(url)
-    except ArgumentError:
-        parsed = None
-    backend = parsed and parsed.drivername.partition("+")[0]
-    if parsed is None or backend not in {"sqlite", "postgresql", "postgres"}:
-        raise UserError(
-            f"a study's URL begins with sqlite:/// or postgresql://, got {url!r}"
-            if not parsed
-            else f"a study's URL begins with sqlite:/// or postgresql://, got {backend}://"
-        )
+        parsed = make_url(url.replace("postgres://", "postgresql://"))
+    except (ArgumentError, ValueError) as error:
+        raise UserError(f"a study's URL cannot be read: {error}") from None
     study = parsed.query.get(_STUDY_KEY, "study")
     parsed = parsed.difference_update_query([_STUDY_KEY])
-    if backend == "sqlite":
+    if parsed.get_backend_name() == "sqlite":
         if not parsed.database or ":memory:" in parsed.database:
             raise UserError(f"a study's URL names a file, such as sqlite:///study.db, got {url!r}")
         return parsed, str(study)
     return parsed.set(drivername=_POSTGRESQL_DRIVER), str(study)
+
+
+def _without_secrets(url: URL) -> str:
+    if "password" in url.query:
+        url = url.update_query_dict({"password": "***"})
+    return url.render_as_string(hide_password=True).replace(_POSTGRESQL_DRIVER, "postgresql")
 
 
 def _engine(url: URL) -> Engine:
@@ -198,9 +203,8 @@ def _engine(url: URL) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     url = url.set(query={**_POSTGRESQL_CONNECTION, **url.query})
-    engine = create_engine(url, pool_pre_ping=True)
-    event.listen(engine, "connect", _set_up_postgresql)
-    return engine
+    # Poolers between us and the server know nothing of statements that were prepared.
+    return create_engine(url, pool_pre_ping=True, connect_args={"prepare_threshold": None})
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
@@ -214,13 +218,6 @@ def _begin_sqlite(connection: Connection) -> None:
     # A transaction that reads first and writes later could fail in between, because others wrote.
     writes = connection.get_execution_options().get("effnet_writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _set_up_postgresql(connection: Any, _record: object) -> None:  # noqa: ANN401
-    with connection.cursor() as cursor:
-        for setting in _POSTGRESQL_SETTINGS:
-            cursor.execute(setting)
-    connection.commit()
 
 
 def _line(error: DBAPIError) -> str:

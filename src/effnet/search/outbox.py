@@ -42,11 +42,16 @@ class Outbox:
         Raises:
             UnreachableError, UserError: As `send`.
         """
-        paths = sorted(self._folder.glob("[0-9]*.json"))
-        for path in paths:
-            outcome = from_dict(Outcome, json.loads(path.read_text(encoding="utf-8")), str(path))
-            _deliver(ledger, outcome, path)
-        return len(paths)
+        delivered = 0
+        for path in sorted(self._folder.glob("[0-9]*.json")):
+            try:
+                text = path.read_text(encoding="utf-8")
+            except FileNotFoundError:
+                # Its own worker, or another of the same folder, was faster.
+                continue
+            _deliver(ledger, from_dict(Outcome, json.loads(text), str(path)), path)
+            delivered += 1
+        return delivered
 
 
 def _deliver(ledger: Ledger, outcome: Outcome, path: Path) -> bool:
