@@ -121,7 +121,7 @@ class Database:
         if self._is_sqlite:
             problem = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
             if problem != "ok":
-                raise UserError(self._damaged(str(problem)))
+                raise UserError(self._damaged(str(problem).splitlines()[-1]))
 
     def close(self) -> None:
         """Close all connections."""
