@@ -55,7 +55,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         parsed, self.study = _parsed(url)
-        self.shown = _without_secrets(parsed)
+        self.shown = without_secrets(driver_url(url))
         self._is_sqlite = parsed.get_backend_name() == "sqlite"
         is_file = self._is_sqlite and parsed.database and not parsed.database.startswith("file:")
         self._path = Path(str(parsed.database)) if is_file else None
@@ -190,7 +190,18 @@ def _parsed(url: str) -> tuple[URL, str]:
     return parsed.set(drivername=_POSTGRESQL_DRIVER), str(study)
 
 
-def _without_secrets(url: URL) -> str:
+def driver_url(url: str) -> str:
+    """Return the URL that SQLAlchemy takes, with our driver and without the name of a study.
+
+    Raises:
+        UserError: The URL is of neither SQLite nor PostgreSQL.
+    """
+    return _parsed(url)[0].render_as_string(hide_password=False)
+
+
+def without_secrets(text: str) -> str:
+    """Return a URL for messages."""
+    url = make_url(text)
     if "password" in url.query:
         url = url.update_query_dict({"password": "***"})
     return url.render_as_string(hide_password=True).replace(_POSTGRESQL_DRIVER, "postgresql")
