@@ -61,6 +61,16 @@ def test_one_model_shows_its_stages(effnet):
     assert re.search(r"^4 mbconv +3 x 3 +2 +4 +128 +6 +0\.25$", out, re.MULTILINE)
 
 
+def test_a_small_network_of_a_file_shows_what_it_is(effnet, tmp_path):
+    path = tmp_path / "small.json"
+    path.write_text(
+        effnet("models", "v2-b0.stride8", "--spec").out.replace('"residual": true', '"residual": false')
+    )
+    out = effnet("models", path, "--size", "8").out
+    assert re.search(r"^v2-b0\.stride8 +7\.14 M +8 px +[0-9]+\.[0-9] M ", out, re.MULTILINE)
+    assert re.search(r"^4 mbconv, no skip +3 x 3 ", out, re.MULTILINE)
+
+
 def test_a_spec_can_be_written_edited_and_used(effnet, tmp_path):
     text = effnet("models", "v2-b0", "--spec").out
     path = tmp_path / "mine.json"
