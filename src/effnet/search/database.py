@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
@@ -17,6 +18,7 @@ from sqlalchemy.exc import (
 )
 
 from effnet.errors import UnreachableError, UserError
+from effnet.search.network_disk import is_on_network
 from effnet.search.schema import metadata, studies
 
 _WAIT_SECONDS = 60
@@ -37,7 +39,7 @@ _POSTGRESQL_CONNECTION = {
     "keepalives_count": "3",
     "tcp_user_timeout": "60000",
 }
-_SQLITE_SETTINGS = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON")
+_SQLITE_SETTINGS = ("PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON")
 _STUDY_KEY = "study"
 _INSUFFICIENT_PRIVILEGE = "42501"
 
@@ -210,7 +212,10 @@ def without_secrets(text: str) -> str:
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, connect_args={"timeout": _WAIT_SECONDS})
-        event.listen(engine, "connect", _set_up_sqlite)
+        # The log is shared memory, which machines have not in common; the older journal needs locks alone.
+        path = Path(str(url.database).removeprefix("file:"))
+        journal = "DELETE" if is_on_network(path) else "WAL"
+        event.listen(engine, "connect", partial(_set_up_sqlite, journal))
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     url = url.set(query={**_POSTGRESQL_CONNECTION, **url.query})
@@ -218,10 +223,10 @@ def _engine(url: URL) -> Engine:
     return create_engine(url, pool_pre_ping=True, connect_args={"prepare_threshold": None})
 
 
-def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+def _set_up_sqlite(journal: str, connection: sqlite3.Connection, _record: object) -> None:
     # Python's own idea of when a transaction begins is too late for BEGIN IMMEDIATE.
     connection.isolation_level = None
-    for setting in _SQLITE_SETTINGS:
+    for setting in (f"PRAGMA journal_mode = {journal}", *_SQLITE_SETTINGS):
         connection.execute(setting)
 
 

@@ -165,9 +165,9 @@ class Ledger:
         """Take a trial: one that is queued or whose worker is gone, else a new one.
 
         Args:
-            propose: Told all trials so far, it returns a candidate that is not among them. It is called while
-                nobody else can write, and perhaps more than once; what it raises is passed on, and leaves
-                the ledger as it was.
+            propose: Told all trials so far, it returns a candidate that is not among them, within a minute.
+                It is called while nobody else can write, and perhaps more than once; what it raises is passed
+                on, and leaves the ledger as it was.
             owner: Name of the worker, for people.
             limit: Trials of the study, beyond which none is proposed.
 
