@@ -63,7 +63,7 @@ def test_classes_change_the_classifier_alone(name, classes):
     spec = replace(network(name), num_classes=classes)
     *layers, classifier = network_cost(spec).layers
     assert tuple(layers) == network_cost(network(name)).layers[:-1]
-    assert classifier.params == (spec.head_channels + 1) * classes
+    assert classifier.params == (spec.feature_channels + 1) * classes
 
 
 @pytest.mark.parametrize("name", ["v1-b3", "v2-s"])

@@ -18,7 +18,10 @@ from effnet.arch import Preprocessing, network
         ({"operation": "conv", "expand_ratio": 4}, "expand_ratio must be 1 and se_ratio 0, got 4 and 0.0"),
         ({"channels": 0}, "greater than or equal to 1"),
         ({"se_ratio": 1.5}, "less than or equal to 1"),
-        ({"operation": "mbconv3"}, "'conv', 'mbconv' or 'fused_mbconv'"),
+        ({"operation": "mbconv3"}, "'conv', 'mbconv', 'fused_mbconv', 'separable' or 'bottleneck'"),
+        ({"operation": "separable"}, "a separable stage .* expand_ratio must be 1 and se_ratio 0, got 4"),
+        ({"operation": "bottleneck", "channels": 30}, "se_ratio 0.0, 30 channels and expand_ratio 4"),
+        ({"operation": "bottleneck", "se_ratio": 0.25}, "no squeeze-and-excitation .* got se_ratio 0.25, 32"),
         ({"repeats": 2.0}, "valid integer"),
     ],
 )
@@ -29,7 +32,8 @@ def test_an_impossible_stage_is_refused(changes, message):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"stages": ()}, {"dropout_rate": 1.0}, {"norm_epsilon": 0.0}, {"name": ""}]
+    "changes",
+    [{"stages": ()}, {"dropout_rate": 1.0}, {"norm_epsilon": 0.0}, {"name": ""}, {"stem_kernel_size": 4}],
 )
 def test_an_impossible_network_is_refused(changes):
     with pytest.raises(ValidationError, match=next(iter(changes))):

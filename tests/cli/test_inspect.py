@@ -22,7 +22,7 @@ def test_help_is_no_mistake(effnet, arguments):
 
 
 # Parameters and multiply-adds as torchvision states them, parameters with statistics as Keras counts them
-# (V1 without the seven numbers of its normalization layer).
+# (V1 without the seven numbers of its normalization layer); statistics of the last three as in timm.
 GOLDEN = {
     "v1-b0": (5_288_548, 5_330_564, 224, 0.386e9),
     "v1-b7": (66_347_960, 66_658_680, 600, 37.75e9),
@@ -30,6 +30,9 @@ GOLDEN = {
     "v2-s": (21_458_488, 21_612_360, 384, 8.366e9),
     "v2-m": (54_139_356, 54_431_388, 480, 24.582e9),
     "v2-l": (118_515_272, 119_027_848, 480, 56.08e9),
+    "mobilenet-v1": (4_231_976, 4_231_976 + 21_888, 224, 0.569e9),
+    "mobilenet-v2": (3_504_872, 3_504_872 + 34_112, 224, 0.301e9),
+    "resnet-50": (25_557_032, 25_557_032 + 53_120, 224, 4.089e9),
 }
 
 
@@ -61,14 +64,11 @@ def test_one_model_shows_its_stages(effnet):
     assert re.search(r"^4 mbconv +3 x 3 +2 +4 +128 +6 +0\.25$", out, re.MULTILINE)
 
 
-def test_a_small_network_of_a_file_shows_what_it_is(effnet, tmp_path):
-    path = tmp_path / "small.json"
-    path.write_text(
-        effnet("models", "v2-b0.stride8", "--spec").out.replace('"residual": true', '"residual": false')
-    )
-    out = effnet("models", path, "--size", "8").out
-    assert re.search(r"^v2-b0\.stride8 +7\.14 M +8 px +[0-9]+\.[0-9] M ", out, re.MULTILINE)
-    assert re.search(r"^4 mbconv, no skip +3 x 3 ", out, re.MULTILINE)
+def test_a_network_without_a_head_says_so(effnet):
+    out = effnet("models", "resnet-50").out
+    assert re.search(r"^2 bottleneck +3 x 3 +2 +4 +512 +4 +0$", out, re.MULTILINE)
+    assert "stem 64 of 7 x 7, pooled, no head; relu, symmetric padding" in out
+    assert "stem 24, head 1280 channels; silu, same padding" in effnet("models", "v2-s").out
 
 
 def test_a_spec_can_be_written_edited_and_used(effnet, tmp_path):

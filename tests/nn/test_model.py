@@ -7,7 +7,7 @@ from torch import nn
 from effnet.arch import NetworkSpec, StageSpec, family, network_cost
 from effnet.nn import EfficientNet, build_model
 from effnet.nn.blocks import Block
-from effnet.nn.layers import Dropout, SameConv2d, StochasticDepth, activation
+from effnet.nn.layers import Dropout, SameConv2d, StemPool, StochasticDepth, activation
 
 
 def tiny(**changes: object) -> NetworkSpec:
@@ -49,10 +49,30 @@ def test_built_network_agrees_with_the_closed_form(name):
     assert all(layer.name in modules for layer in cost.layers)
 
 
+def tiny_classic(**changes: object) -> NetworkSpec:
+    """Return a network of bottlenecks and separable convolutions, with a pooled stem and without a head."""
+    stages = (
+        StageSpec(operation="bottleneck", kernel_size=3, stride=1, expand_ratio=4, channels=16, repeats=2),
+        StageSpec(operation="bottleneck", kernel_size=5, stride=2, expand_ratio=2, channels=16, repeats=2),
+        StageSpec(operation="separable", kernel_size=3, stride=2, expand_ratio=1, channels=24, repeats=2),
+    )
+    classic = {"stages": stages, "stem_kernel_size": 7, "stem_pooling": True, "head_channels": 0}
+    return tiny(**(classic | changes))
+
+
+def with_scales(model: EfficientNet) -> EfficientNet:
+    """Draw the scales of all norms, of which those of bottlenecks begin at 0."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    return model
+
+
+@pytest.mark.parametrize("make", [tiny, tiny_classic])
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
 @pytest.mark.parametrize("size", [33, 40])
-def test_macs_and_activations_agree_with_what_the_network_computes(padding, size):
-    model = EfficientNet(tiny(padding=padding)).eval()
+def test_macs_and_activations_agree_with_what_the_network_computes(make, padding, size):
+    model = EfficientNet(make(padding=padding)).eval()
     seen = {"macs": 0, "activations": 0}
 
     def count(module, _inputs, output):
@@ -91,6 +111,71 @@ def test_same_padding_puts_the_extra_pixel_bottom_right(size, kernel, stride):
     ).view(1, 1, count, count)
     assert after - before in {0, 1}
     torch.testing.assert_close(conv(image), expected)
+
+
+def test_the_stem_is_pooled_as_the_network_is_padded():
+    image = -torch.rand(1, 1, 6, 7)  # zeros of a padding would be the largest
+    symmetric, same = (StemPool(tiny(padding=padding))(image) for padding in ("symmetric", "same"))
+    infinite = nn.functional.pad(image, (1, 1, 0, 1), value=-torch.inf)  # 6 rows are even, 7 columns odd
+    rows, columns = range(0, 6, 2), range(0, 7, 2)
+    expected = [[infinite[0, 0, r : r + 3, c : c + 3].max() for c in columns] for r in rows]
+    torch.testing.assert_close(same[0, 0], torch.tensor(expected))
+    torch.testing.assert_close(symmetric, nn.functional.max_pool2d(image, 3, 2, padding=1))
+
+
+def test_a_bottleneck_is_that_of_a_resnet():
+    model = with_scales(EfficientNet(tiny_classic(padding="symmetric", activation="relu"))).eval()
+    block = model.stages[1][0]
+    x = torch.randn(2, 16, 9, 9)
+    y = torch.relu(block.reduce.norm(block.reduce.conv(x)))
+    y = nn.functional.conv2d(y, block.spatial.conv.weight, stride=2, padding=2)
+    y = block.project.norm(block.project.conv(torch.relu(block.spatial.norm(y))))
+    shortcut = nn.functional.conv2d(x, block.shortcut.conv.weight, stride=2)
+    torch.testing.assert_close(block(x), torch.relu(y + block.shortcut.norm(shortcut)))
+    assert block.reduce.conv.weight.shape[0] == 8
+    assert model.stages[1][1].shortcut is None
+    kept = model.stages[1][1]
+    branch = kept.project(kept.spatial(kept.reduce(block(x))))
+    torch.testing.assert_close(kept(block(x)), torch.relu(block(x) + branch))
+
+
+def test_a_separable_block_is_activated_twice_and_adds_nothing_where_it_must_not():
+    stages = tuple(replace(stage, residual=False) for stage in tiny_classic().stages)
+    block = EfficientNet(tiny_classic(stages=stages, activation="relu")).eval().stages[2][1]
+    x = torch.randn(2, 24, 5, 5)
+    depthwise = nn.functional.conv2d(x, block.depthwise.conv.weight, padding=1, groups=24)
+    pointwise = block.project.conv(torch.relu(block.depthwise.norm(depthwise)))
+    torch.testing.assert_close(block(x), torch.relu(block.project.norm(pointwise)))
+
+
+def test_without_residuals_bottlenecks_have_no_shortcut():
+    plain = EfficientNet(tiny_classic().with_stages(residual=False))
+    assert not any(block.shortcut or block.drop_path for block in plain.modules() if isinstance(block, Block))
+
+
+def test_drop_path_drops_the_branch_of_a_bottleneck_that_changes_the_shape():
+    model = with_scales(EfficientNet(tiny_classic()))
+    model.set_drop_path(0.5)
+    block = model.stages[1][0]
+    assert block.drop_path.rate.item() == pytest.approx(0.5 * 2 / 6)
+    block.drop_path.rate.fill_(1 - 1e-7)
+    x = torch.randn(4, 16, 8, 8)
+    torch.testing.assert_close(block(x), block.act(block.shortcut(x)))
+
+
+def test_a_network_without_a_head_has_the_last_stage_as_its_head():
+    model = EfficientNet(tiny_classic()).eval()
+    images = torch.rand(2, 3, 33, 47)
+    features = model.features(images)
+    assert {name: tuple(value.shape[1:]) for name, value in features.items()} == {
+        "stem": (8, 17, 24),
+        "stage1": (16, 9, 12),
+        "stage2": (16, 5, 6),
+        "stage3": (24, 3, 3),
+        "head": (24, 3, 3),
+    }
+    assert torch.equal(features["head"], features["stage3"])
+    torch.testing.assert_close(model.classify(features["head"]), model(images))
 
 
 def test_features_name_every_stage_and_lead_to_the_logits():
@@ -152,10 +237,11 @@ def test_rates_are_not_part_of_the_weights():
     assert not [name for name in EfficientNet(tiny()).state_dict() if name.endswith("rate")]
 
 
-def test_gradient_checkpointing_changes_neither_gradients_nor_statistics():
+@pytest.mark.parametrize("make", [tiny, tiny_classic])
+def test_gradient_checkpointing_changes_neither_gradients_nor_statistics(make):
     def trained(*, gradient_checkpointing: bool) -> EfficientNet:
         torch.manual_seed(0)
-        model = EfficientNet(tiny(), gradient_checkpointing=gradient_checkpointing)
+        model = EfficientNet(make(), gradient_checkpointing=gradient_checkpointing)
         model.set_drop_path(0.5)
         torch.manual_seed(1)
         model(torch.rand(4, 3, 32, 32)).square().sum().backward()
@@ -181,6 +267,18 @@ def test_initialisation_is_as_released():
     assert not any(m.bias.any() for m in model.modules() if isinstance(m, nn.Conv2d) and m.bias is not None)
 
 
+def test_bottlenecks_begin_as_their_shortcuts():
+    scales = {
+        name: module.weight.unique().tolist()
+        for name, module in EfficientNet(tiny_classic()).named_modules()
+        if isinstance(module, nn.BatchNorm2d)
+    }
+    zero = {f"stages.{stage}.{position}.project.norm" for stage in (0, 1) for position in (0, 1)}
+    assert scales == {name: [0.0] if name in zero else [1.0] for name in scales}
+    plain = EfficientNet(tiny_classic().with_stages(residual=False))
+    assert all(m.weight.all() for m in plain.modules() if isinstance(m, nn.BatchNorm2d))
+
+
 @pytest.mark.parametrize("name", ["silu", "relu", "relu6", "hard_swish", "leaky_relu", "elu", "mish", "gelu"])
 def test_every_activation_is_built_everywhere(name):
     model = EfficientNet(tiny(activation=name))
@@ -198,8 +296,9 @@ def test_any_number_of_classes_and_channels():
     assert model(torch.rand(2, 1, 20, 20)).shape == (2, 7)
 
 
-def test_the_network_exports_as_a_graph():
-    model = EfficientNet(tiny()).eval()
+@pytest.mark.parametrize("make", [tiny, tiny_classic])
+def test_the_network_exports_as_a_graph(make):
+    model = EfficientNet(make()).eval()
     images = torch.rand(2, 3, 32, 32)
     exported = torch.export.export(model, (images,))
     torch.testing.assert_close(exported.module()(images), model(images))

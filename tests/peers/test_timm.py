@@ -4,9 +4,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from effnet.arch import family
+from effnet.arch import family, network_cost
 from effnet.arch.preprocessing import Preprocessing
 from effnet.arch.scaling import scale
+from effnet.errors import UserError
 from effnet.nn import EfficientNet, build_model
 from effnet.weights import export_timm, fit_state, load_weights
 from effnet.weights.adapt import fit_stem
@@ -31,6 +32,7 @@ def test_the_same_weights_give_the_same_logits_both_ways(
         theirs = timm.create_model(architecture, num_classes=11).eval()
     theirs.load_state_dict(export_state(ours.state_dict(), spec, "timm"), strict=True, assign=True)
     assert_same_logits(ours, theirs)
+    assert sum(parameter.numel() for parameter in theirs.parameters()) == network_cost(spec).params
     back = import_state(theirs.state_dict(), spec)
     assert all(torch.equal(back[name], tensor) for name, tensor in ours.state_dict().items())
     norm = theirs.bn1
@@ -51,6 +53,9 @@ def edited(name, **changes):
         replace(scale(family.network("v2-b0"), width=0.5, depth=0.7), num_classes=5, padding="symmetric"),
         replace(scale(family.network("v2-s"), width=0.5, depth=0.3, guard=True), num_classes=5),
         replace(scale(family.network("v2-m"), depth=0.2), num_classes=5),
+        edited("mobilenet-v1", padding="same", norm_epsilon=1e-3, activation="relu"),
+        edited("mobilenet-v2", in_channels=1),
+        edited("resnet-50", activation="silu"),
     ],
     ids=lambda spec: f"{spec.name}-{spec.activation}-{spec.padding}",
 )
@@ -95,6 +100,10 @@ def test_every_published_config_of_these_networks_is_understood(timm):
         if architecture in known:
             pretrained = timm.get_pretrained_cfg(name).to_dict()
             config = {"architecture": architecture, "pretrained_cfg": pretrained}
+            if not pretrained["num_classes"]:  # some ResNets were released without their classifier
+                with pytest.raises(UserError, match="num_classes must be at least 1, got 0"):
+                    from_timm_config(json.loads(json.dumps(config)), name)
+                continue
             spec, preprocessing, _ = from_timm_config(json.loads(json.dumps(config)), name)
             data = timm.data.resolve_data_config({}, pretrained_cfg=pretrained, use_test_size=True)
             assert spec.num_classes == pretrained["num_classes"]

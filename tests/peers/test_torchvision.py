@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from effnet.arch import family
+from effnet.arch import family, network_cost
 from effnet.nn import EfficientNet
 from effnet.weights import export_torchvision, load_weights
 from effnet.weights.networks import TORCHVISION, with_conventions
@@ -13,9 +13,8 @@ pytestmark = pytest.mark.peers
 
 
 def create(torchvision, name):
-    variant = name.removeprefix("v1-").replace("-", "_")
     with torch.device("meta"):
-        return getattr(torchvision.models, f"efficientnet_{variant}")(num_classes=11).eval()
+        return getattr(torchvision.models, TORCHVISION[name])(num_classes=11).eval()
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
@@ -27,12 +26,13 @@ def test_the_same_weights_give_the_same_logits_both_ways(
     export_torchvision(tmp_path / "x.safetensors", ours.state_dict(), spec)
     theirs.load_state_dict(load_file(tmp_path / "x.safetensors"), strict=True, assign=True)
     assert_same_logits(ours, theirs)
-    norm = theirs.features[0][1]
+    norm = theirs.bn1 if name == "resnet-50" else theirs.features[0][1]
     assert (norm.eps, norm.momentum) == (spec.norm_epsilon, spec.norm_momentum)
 
     torch.save(theirs.state_dict(), tmp_path / "x.pth")
     loaded = load_weights(str(tmp_path / "x.pth"), family.network(name))
     assert loaded.spec == spec
+    assert sum(p.numel() for p in theirs.parameters()) == network_cost(spec).params
     again = EfficientNet(loaded.spec).eval()
     again.load_state_dict(loaded.state)
     assert all(torch.equal(loaded.state[name], tensor) for name, tensor in ours.state_dict().items())

@@ -71,6 +71,15 @@ def test_a_rule_for_a_stage_that_is_not_there_is_refused():
         apply_rules(rules(StageRule(stages=(8,))), B0)
 
 
+def test_bottlenecks_are_not_expanded_as_mbconv():
+    with pytest.raises(
+        UserError, match="space v2 expands stages as MBConv does, and stage 1 of resnet-50 has"
+    ):
+        load_space("v2", network("resnet-50"))
+    deeper = apply_rules(rules(StageRule(more_repeats=(1,))), network("resnet-50"))
+    assert deeper.stages[1].repeats == (4, 5)
+
+
 def test_the_same_thing_is_said_once(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('name = "mine"\nbackbone = "v1-b0"\n[[rules]]\nwidth = [2.0]\nchannels = [8]\n')

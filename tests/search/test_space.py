@@ -9,6 +9,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from effnet.arch import NetworkSpec, StageSpec, from_dict, network, to_dict
 from effnet.errors import UserError
@@ -142,12 +143,47 @@ def test_the_space_of_v2_holds_the_published_v2_pattern():
 
 
 @pytest.mark.parametrize(
-    "name", ["v1-b0", "v1-b4", "v1-b7", "v2-s", "v2-xl", "v2-b0.stride8", "v1-b4.fused1-3"]
+    "name",
+    [
+        *("v1-b0", "v1-b4", "v1-b7", "v2-s", "v2-xl", "v2-b0.stride8", "v1-b4.fused1-3"),
+        "mobilenet-v2",
+    ],
 )
 @pytest.mark.parametrize("space", ["v1", "v2", "small"])
 def test_a_backbone_of_any_size_is_in_its_own_space(name, space):
     found = load_space(space, network(name))
     assert found.spec(found.point(network(name))).stages == network(name).stages
+
+
+def test_a_residual_that_makes_no_difference_is_not_kept_from_the_backbone():
+    spec = network("mobilenet-v1")
+    space = load_space("v2", spec)
+    found = space.spec(space.point(spec))
+    assert list(found.blocks()) == list(spec.blocks())
+    assert [stage.residual for stage in found.stages] == [True, False, False, False, False]
+
+
+def test_bottlenecks_and_separable_stages_can_be_chosen():
+    choices = StageChoices(
+        operation=("separable", "mbconv", "bottleneck"),
+        kernel_size=(3, 5),
+        expand_ratio=(1, 4),
+        repeats=(1,),
+        channels=(16,),
+        se_ratio=(0.0, 0.25),
+        residual=(True, False),
+    )
+    stage = replace(_MBCONV, stride=2, operation="bottleneck", se_ratio=0.0)
+    backbone = replace(BACKBONE, stages=(stage,), stem_pooling=True, stem_kernel_size=7)
+    space = SearchSpace(name="classic", backbone=backbone, stages=(choices,))
+    found = [replace(space.spec(point), name="same") for point in every_point(space)]
+    # Of each kernel: one separable, MBConv by expansion and gate, bottlenecks by expansion and shortcut.
+    assert space.count() == len(set(found)) == 2 * (1 + 2 * 2 + 2 * 2)
+    assert space.spec(space.point(backbone)).stages == backbone.stages
+    with pytest.raises(UserError, match="stem_kernel_size is 3, and the backbone's 7"):
+        space.point(replace(backbone, stem_kernel_size=3))
+    with pytest.raises(ValidationError, match="multiples of each expand_ratio, got 18 and 4"):
+        replace(choices, channels=(16, 18))
 
 
 def test_variables_are_named_as_the_papers_count_stages():

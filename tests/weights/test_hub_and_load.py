@@ -186,11 +186,12 @@ def test_loaded_weights_fit_a_network_with_other_classes(cache, b0):
     assert torch.equal(model.classifier.weight[2], b0[1]["classifier.weight"][0])
 
 
-def test_torchvision_export_says_how_to_build_the_model(tmp_path):
-    spec = replace(family.network("v1-b0"), num_classes=5, padding="symmetric", norm_epsilon=1e-5)
+@pytest.mark.parametrize(("name", "theirs"), [("v1-b0", "efficientnet_b0"), ("mobilenet-v2", "mobilenet_v2")])
+def test_torchvision_export_says_how_to_build_the_model(name, theirs, tmp_path):
+    spec = replace(family.network(name), num_classes=5, padding="symmetric", norm_epsilon=1e-5)
     state = build_model(spec).state_dict()
     line = export_torchvision(tmp_path / "x.safetensors", state, spec)
-    assert line == "torchvision.models.efficientnet_b0(num_classes=5)"
+    assert line == f"torchvision.models.{theirs}(num_classes=5)"
     assert_same(load_weights(str(tmp_path / "x.safetensors"), spec).state, state)
 
 
@@ -210,6 +211,9 @@ def test_torchvision_export_says_how_to_build_the_model(tmp_path):
             "activation silu and 3 input channels, got relu",
         ),
         ("v2-s", {"padding": "symmetric", "in_channels": 1}, "got silu and 1"),
+        ("resnet-50", {"activation": "silu"}, "has the activation relu and 3 input channels, got silu"),
+        ("resnet-50", {"norm_epsilon": 1e-3}, "torchvision's resnet-50 has norm_epsilon 1e-05"),
+        ("mobilenet-v1", {}, "torchvision has no network with the layers of mobilenet-v1"),
     ],
 )
 def test_what_torchvision_cannot_build_is_refused(tmp_path, name, changes, message):

@@ -68,7 +68,7 @@ def test_class_names_by_number_are_put_in_order():
 
 
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
-@pytest.mark.parametrize("name", [name for name in family.names() if "." not in name])
+@pytest.mark.parametrize("name", [name for name in family.names() if "." not in name and name != "resnet-50"])
 def test_every_network_goes_there_and_back(name, padding):
     spec = replace(
         family.network(name),
@@ -82,6 +82,28 @@ def test_every_network_goes_there_and_back(name, padding):
     preprocessing = replace(PREPROCESSING, mean=(0.4,), std=(0.2,))
     config = through_json(to_timm_config(spec, ["a", "b", "c"], preprocessing))
     assert from_timm_config(config, "config.json") == (spec, preprocessing, ("a", "b", "c"))
+
+
+def test_resnet_50_goes_there_and_back_with_what_timm_can_be_told():
+    spec = replace(family.network("resnet-50"), activation="silu", num_classes=3)
+    config = through_json(to_timm_config(spec, None, PREPROCESSING))
+    assert from_timm_config(config, "config.json")[0] == spec
+    assert config["model_args"] == {"act_layer": "silu"}
+    assert (config["architecture"], config["num_features"]) == ("resnet50", 2048)
+    named = [config["pretrained_cfg"][key] for key in ("first_conv", "classifier")]
+    assert named == ["conv1", "fc"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"padding": "same"}, "timm's resnet50 has padding symmetric .* trained with same: its logits"),
+        ({"norm_epsilon": 1e-3}, "timm's resnet50 has norm_epsilon 1e-05 .* trained with 0.001"),
+    ],
+)
+def test_what_timms_resnet_cannot_be_told_is_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        to_timm_config(replace(family.network("resnet-50"), **change), None, PREPROCESSING)
 
 
 @pytest.mark.parametrize(
@@ -116,8 +138,20 @@ def test_scaled_networks_of_v2_go_there_and_back(base, width, depth, guard):
         scale(family.network("v2-s"), width=0.8),  # timm's 10 % rule widens a stage
         family.network("v2-s").with_stages(residual=False),
         family.network("v2-b0").with_stages(kernel_size=5),
+        scale(family.network("mobilenet-v2"), width=0.5),
+        family.network("resnet-50.stride8"),
     ],
-    ids=["v1 deeper", "v1 fused", "v1 scaled", "v2-m narrow", "v2-s rounding", "no residual", "kernel"],
+    ids=[
+        "v1 deeper",
+        "v1 fused",
+        "v1 scaled",
+        "v2-m narrow",
+        "v2-s rounding",
+        "no residual",
+        "kernel",
+        "mobilenet",
+        "resnet",
+    ],
 )
 def test_what_timm_cannot_build_is_refused(spec):
     with pytest.raises(UserError, match="timm has no network with the layers of"):
@@ -127,7 +161,7 @@ def test_what_timm_cannot_build_is_refused(spec):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"architecture": "resnet50"}, "'resnet50' of timm is no network of this family"),
+        ({"architecture": "resnet18"}, "'resnet18' of timm is no network of this family"),
         ({"architecture": None}, "of timm is no network of this family"),
         ({"model_args": {"pad_type": "valid"}}, "the padding 'valid' of timm is not known here"),
         ({"model_args": {"rw": True, "se_layer": "eca"}}, "arguments rw, se_layer are not known here"),

@@ -91,6 +91,15 @@ def _block(block: BlockSpec, input_size: int, output_size: int) -> Iterator[Laye
         yield _conv(f"{prefix}.depthwise", kernel, hidden, hidden, output_size, groups=hidden)
         yield from _squeeze_excite(prefix, hidden, block.se_channels)
         yield _conv(f"{prefix}.project", 1, hidden, block.out_channels, output_size)
+    elif block.operation == "separable":
+        yield _conv(f"{prefix}.depthwise", kernel, hidden, hidden, output_size, groups=hidden)
+        yield _conv(f"{prefix}.project", 1, hidden, block.out_channels, output_size)
+    elif block.operation == "bottleneck":
+        yield _conv(f"{prefix}.reduce", 1, block.in_channels, hidden, input_size)
+        yield _conv(f"{prefix}.spatial", kernel, hidden, hidden, output_size)
+        yield _conv(f"{prefix}.project", 1, hidden, block.out_channels, output_size)
+        if block.has_shortcut_conv:
+            yield _conv(f"{prefix}.shortcut", 1, block.in_channels, block.out_channels, output_size)
     elif expands:
         yield _conv(f"{prefix}.expand", kernel, block.in_channels, hidden, output_size)
         yield from _squeeze_excite(prefix, hidden, block.se_channels)
@@ -102,13 +111,16 @@ def _block(block: BlockSpec, input_size: int, output_size: int) -> Iterator[Laye
 
 def _layers(spec: NetworkSpec, image_size: int) -> Iterator[LayerCost]:
     size = -(-image_size // 2)
-    yield _conv("stem", 3, spec.in_channels, spec.stem_channels, size)
+    yield _conv("stem", spec.stem_kernel_size, spec.in_channels, spec.stem_channels, size)
+    if spec.stem_pooling:
+        size = -(-size // 2)
     for block in spec.blocks():
         output_size = -(-size // block.stride)
         yield from _block(block, size, output_size)
         size = output_size
-    yield _conv("head", 1, spec.stages[-1].channels, spec.head_channels, size)
-    yield _linear("classifier", spec.head_channels, spec.num_classes)
+    if spec.head_channels:
+        yield _conv("head", 1, spec.stages[-1].channels, spec.head_channels, size)
+    yield _linear("classifier", spec.feature_channels, spec.num_classes)
 
 
 def network_cost(spec: NetworkSpec, image_size: int | None = None) -> NetworkCost:

@@ -3,18 +3,19 @@
 Sources: V1 from 1905.11946 table 1 and the released ``tpu`` code; V2 from 2104.00298 table 4 (ICML
 version) and the released ``automl`` code, which agree. Names: ``v1-b0`` ... ``v1-b8``, ``v1-l2``,
 ``v1-lite0`` ... ``v1-lite4``, the networks of V1's figure 7 (``v1-b0`` and ``v1-b0.deeper``, ``.wider``,
-``.higher-resolution``, ``.compound``), ``v2-b0`` ... ``v2-b3``, ``v2-s``, ``-m``, ``-l``, ``-xl``. Suffixes
-change any of them, and may follow each other: ``.fusedA-B`` replaces stages A to B by Fused-MBConv
-(2104.00298 table 3), ``.strideN`` keeps early stages from shrinking small images.
+``.higher-resolution``, ``.compound``), ``v2-b0`` ... ``v2-b3``, ``v2-s``, ``-m``, ``-l``, ``-xl``, and
+those of `effnet.arch.classics`. Suffixes change any of them, and may follow each other: ``.fusedA-B``
+replaces stages A to B by Fused-MBConv (2104.00298 table 3), ``.strideN`` keeps early stages from shrinking
+small images.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import replace
 from functools import cache
 
+from effnet.arch.classics import CLASSICS
 from effnet.arch.external import AnySpec, ExternalSpec
 from effnet.arch.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from effnet.arch.scaling import scale
@@ -136,7 +137,6 @@ _V2 = {  # train evaluate dropout
 }
 # fmt: on
 
-_STEM_STRIDE = 2
 _SUFFIX = re.compile(r"fused\d+-\d+|stride\d+")
 
 _V1_B0 = NetworkSpec(
@@ -185,11 +185,11 @@ def _published() -> dict[str, NetworkSpec]:
             train_size=train_size,
             dropout_rate=dropout,
         )
-    return specs
+    return specs | {spec.name: spec for spec in CLASSICS}
 
 
 def names() -> list[str]:
-    """Return the names of all published networks, in the order of the papers."""
+    """Return the names of all published networks, those of others last."""
     return list(_published())
 
 
@@ -224,10 +224,15 @@ def fuse_stages(spec: NetworkSpec, *, first: int, last: int) -> NetworkSpec:
     Kernel, expansion and width stay; squeeze-and-excitation goes, as in the V2 networks.
 
     Raises:
-        UserError: The stages are not among those of the network.
+        UserError: The stages are not among those of the network, or are none that have a fused form.
     """
     if not 1 <= first <= last <= len(spec.stages):
         raise UserError(f"{spec.name} has stages 1 to {len(spec.stages)}; cannot fuse {first} to {last}")
+    for number, stage in enumerate(spec.stages[first - 1 : last], start=first):
+        if stage.operation in {"separable", "bottleneck"}:
+            raise UserError(
+                f"stage {number} of {spec.name} is {stage.operation}, which has no fused form; MBConv has"
+            )
     stages = tuple(
         replace(stage, operation="fused_mbconv", se_ratio=0.0) if first <= number <= last else stage
         for number, stage in enumerate(spec.stages, start=1)
@@ -238,21 +243,24 @@ def fuse_stages(spec: NetworkSpec, *, first: int, last: int) -> NetworkSpec:
 def limit_stride(spec: NetworkSpec, stride: int) -> NetworkSpec:
     """Take the stride from as many early stages as it needs for images to shrink by no more than ``stride``.
 
-    For images of some 32 px, of which the published strides leave one pixel (not in the papers).
+    For images of some 32 px, of which the published strides leave one pixel (not in the papers). A pooling
+    behind the stem goes first.
 
     Raises:
         UserError: The network's stem alone, or none of its stages, gives that stride.
     """
-    stages, total = list(spec.stages), _STEM_STRIDE * math.prod(stage.stride for stage in spec.stages)
+    stages, total = list(spec.stages), spec.stride
+    pooling = spec.stem_pooling and total <= stride
+    if spec.stem_pooling and not pooling:
+        total //= 2
     for index, stage in enumerate(stages):
         if total <= stride:
             break
         stages[index], total = replace(stage, stride=1), total // stage.stride
     if total != stride:
-        raise UserError(
-            f"{spec.name} cannot have a stride of {stride}; {_STEM_STRIDE}, 4, 8 and 16 are possible"
-        )
-    return replace(spec, name=f"{spec.name}.stride{stride}", stages=tuple(stages))
+        raise UserError(f"{spec.name} cannot have a stride of {stride}; 2, 4, 8 and 16 are possible")
+    name = f"{spec.name}.stride{stride}"
+    return replace(spec, name=name, stages=tuple(stages), stem_pooling=pooling)
 
 
 def released_preprocessing(spec: AnySpec) -> Preprocessing:

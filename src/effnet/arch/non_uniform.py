@@ -114,7 +114,15 @@ def scale_non_uniform(
 
     Returns:
         The scaled network; under its published name where it is published.
+
+    Raises:
+        UserError: The first stage has bottlenecks, whose width no stem can have.
     """
+    if spec.stages[0].operation == "bottleneck":
+        raise UserError(
+            f"V2's rule gives the stem the width of the first stage, and the bottlenecks of {spec.name} are "
+            "far wider than a stem; scale it by --phi, or by --width, --depth and --resolution"
+        )
     deep = coefficients.depth >= rule.late_depth
     bases = _with_late_blocks(spec.stages, rule) if deep else spec.stages
     stages = tuple(
@@ -206,7 +214,6 @@ def _with_late_blocks(stages: tuple[StageSpec, ...], rule: NonUniformRule) -> tu
 
 
 def _capped_size(spec: NetworkSpec, resolution: float, rule: NonUniformRule) -> int:
-    stride = 2 * math.prod(stage.stride for stage in spec.stages)
     # What is a multiple already must not be rounded up for the last bit of a product.
-    wanted = math.ceil(round(spec.image_size * resolution / stride, 6)) * stride
+    wanted = math.ceil(round(spec.image_size * resolution / spec.stride, 6)) * spec.stride
     return min(wanted, rule.max_image_size)

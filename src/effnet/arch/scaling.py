@@ -61,14 +61,16 @@ def scale(
 
     def scaled(index: int, stage: StageSpec) -> StageSpec:
         keeps_repeats = fixed_ends and index in {0, last}
+        # Where channels are counted by the narrow middle of a block, it is the middle that is rounded.
+        divisor = 8 * stage.expand_ratio if stage.operation == "bottleneck" else 8
         return replace(
             stage,
-            channels=round_channels(stage.channels, width, guard=guard),
+            channels=round_channels(stage.channels, width, divisor=divisor, guard=guard),
             repeats=stage.repeats if keeps_repeats else round_repeats(stage.repeats, depth),
         )
 
     def end(channels: int) -> int:
-        return channels if fixed_ends else round_channels(channels, width, guard=guard)
+        return channels if fixed_ends or not channels else round_channels(channels, width, guard=guard)
 
     coefficients = (("width", width), ("depth", depth), ("resolution", resolution))
     suffix = "".join(f"-{axis}{value:g}" for axis, value in coefficients if value != 1.0)

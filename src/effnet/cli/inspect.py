@@ -99,10 +99,6 @@ def _row(spec: NetworkSpec, size: int | None) -> dict[str, str | int]:
     }
 
 
-def _macs(macs: int) -> str:
-    return f"{macs / 1e9:.2f} G" if macs >= 1e8 else f"{macs / 1e6:.1f} M"
-
-
 def _print_family(specs: list[NetworkSpec], size: int | None) -> None:
     rows = []
     for spec in specs:
@@ -112,7 +108,7 @@ def _print_family(specs: list[NetworkSpec], size: int | None) -> None:
                 spec.name,
                 f"{cost.params / 1e6:.2f} M",
                 f"{cost.image_size} px",
-                _macs(cost.macs),
+                f"{cost.macs / 1e9:.2f} G",
                 f"{cost.activations / 1e6:.1f} M",
                 f"{spec.train_size} px",
                 str(spec.num_blocks),
@@ -124,7 +120,7 @@ def _print_family(specs: list[NetworkSpec], size: int | None) -> None:
 def _print_stages(spec: NetworkSpec) -> None:
     rows = [
         (
-            f"{number} {stage.operation}" + ("" if stage.residual else ", no skip"),
+            f"{number} {stage.operation}",
             f"{stage.kernel_size} x {stage.kernel_size}",
             str(stage.stride),
             str(stage.expand_ratio),
@@ -136,7 +132,11 @@ def _print_stages(spec: NetworkSpec) -> None:
     ]
     typer.echo("")
     print_table(("stage", "kernel", "stride", "expand", "channels", "repeats", "SE"), rows)
-    typer.echo(
-        f"\nstem {spec.stem_channels}, head {spec.head_channels} channels; "
-        f"{spec.activation}, {spec.padding} padding"
-    )
+    head = f"head {spec.head_channels} channels" if spec.head_channels else "no head"
+    typer.echo(f"\nstem {_stem(spec)}, {head}; {spec.activation}, {spec.padding} padding")
+
+
+def _stem(spec: NetworkSpec) -> str:
+    side = spec.stem_kernel_size
+    kernel = "" if side == 3 else f" of {side} x {side}"
+    return f"{spec.stem_channels}{kernel}{', pooled' if spec.stem_pooling else ''}"

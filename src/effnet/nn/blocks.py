@@ -1,4 +1,4 @@
-"""One block of a stage: plain convolution, MBConv or Fused-MBConv.
+"""One block of a stage: plain convolution, MBConv, Fused-MBConv, separable convolution or bottleneck.
 
 Dimension key: N images, C input channels, D output channels, H W input and P Q output pixels.
 """
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from effnet.arch.spec import BlockSpec, NetworkSpec
-from effnet.nn.layers import ConvNorm, SqueezeExcite, StochasticDepth
+from effnet.nn.layers import ConvNorm, SqueezeExcite, StochasticDepth, activation
 
 
 def _conv_branch(spec: NetworkSpec, block: BlockSpec) -> dict[str, nn.Module]:
@@ -50,11 +50,34 @@ def _fused_branch(spec: NetworkSpec, block: BlockSpec) -> dict[str, nn.Module]:
     return {"expand": expand} | squeeze | {"project": project}
 
 
-_BRANCHES = {"conv": _conv_branch, "mbconv": _mbconv_branch, "fused_mbconv": _fused_branch}
+def _separable_branch(spec: NetworkSpec, block: BlockSpec) -> dict[str, nn.Module]:
+    inputs = block.in_channels
+    depthwise = ConvNorm(
+        spec, inputs, inputs, kernel_size=block.kernel_size, stride=block.stride, groups=inputs
+    )
+    return {"depthwise": depthwise, "project": ConvNorm(spec, inputs, block.out_channels)}
+
+
+def _bottleneck_branch(spec: NetworkSpec, block: BlockSpec) -> dict[str, nn.Module]:
+    hidden = block.hidden_channels
+    return {
+        "reduce": ConvNorm(spec, block.in_channels, hidden),
+        "spatial": ConvNorm(spec, hidden, hidden, kernel_size=block.kernel_size, stride=block.stride),
+        "project": ConvNorm(spec, hidden, block.out_channels, activate=False),
+    }
+
+
+_BRANCHES = {
+    "conv": _conv_branch,
+    "mbconv": _mbconv_branch,
+    "fused_mbconv": _fused_branch,
+    "separable": _separable_branch,
+    "bottleneck": _bottleneck_branch,
+}
 
 
 class Block(nn.Module):
-    """The residual branch of a `BlockSpec`, and the sum with its input where the shape stays."""
+    """The residual branch of a `BlockSpec`, and the sum with its input where it has a shortcut."""
 
     def __init__(self, spec: NetworkSpec, block: BlockSpec) -> None:
         super().__init__()
@@ -62,10 +85,19 @@ class Block(nn.Module):
         for name, layer in layers.items():
             self.add_module(name, layer)
         self._branch = tuple(layers)
+        self.shortcut: nn.Module | None = None
+        if block.has_shortcut_conv:
+            self.shortcut = ConvNorm(
+                spec, block.in_channels, block.out_channels, stride=block.stride, activate=False
+            )
         self.drop_path = StochasticDepth() if block.has_residual else None
+        self.is_bottleneck = block.operation == "bottleneck"
+        self.act = activation(spec.activation) if self.is_bottleneck else None
 
     def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D P Q"]:
         branch = x
         for name in self._branch:
             branch = getattr(self, name)(branch)
-        return branch if self.drop_path is None else self.drop_path(x, branch)
+        if self.drop_path is not None:
+            branch = self.drop_path(x if self.shortcut is None else self.shortcut(x), branch)
+        return branch if self.act is None else self.act(branch)

@@ -6,6 +6,8 @@ import math
 
 from torch import nn
 
+from effnet.nn.blocks import Block
+
 
 def initialize(model: nn.Module) -> None:
     """Draw all weights anew, in place, from PyTorch's global generator.
@@ -16,6 +18,9 @@ def initialize(model: nn.Module) -> None:
     batch norm         scale 1, shift 0, also in the last one of a residual branch
     linear             uniform in +-1 / sqrt(out_features); bias 0
     =================  ==========================================================================
+
+    Only the last batch norm of a bottleneck has the scale 0 where its branch is added, as ResNets are trained
+    (1706.02677 section 5.1, and timm).
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -30,3 +35,6 @@ def initialize(model: nn.Module) -> None:
             bound = 1.0 / math.sqrt(module.out_features)
             nn.init.uniform_(module.weight, -bound, bound)
             nn.init.zeros_(module.bias)
+    for block in model.modules():
+        if isinstance(block, Block) and block.is_bottleneck and block.drop_path is not None:
+            nn.init.zeros_(block.get_submodule("project.norm").weight)  # type: ignore[arg-type]

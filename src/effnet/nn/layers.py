@@ -47,8 +47,26 @@ class SameConv2d(nn.Conv2d):
         )
 
     def _total_padding(self, size: int, axis: int) -> int:
-        stride, kernel = self.stride[axis], self.kernel_size[axis]
-        return max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        return _total_padding(size, self.kernel_size[axis], self.stride[axis])
+
+
+def _total_padding(size: int, kernel: int, stride: int) -> int:
+    return max((-(-size // stride) - 1) * stride + kernel - size, 0)
+
+
+class StemPool(nn.Module):
+    """3 x 3 max pooling of stride 2, padded as the network pads; the output has ``ceil(size / 2)`` pixels."""
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.is_same = spec.padding == "same"
+
+    def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C P Q"]:
+        if not self.is_same:
+            return functional.max_pool2d(x, 3, 2, padding=1)
+        rows, columns = (_total_padding(size, 3, 2) for size in x.shape[2:])
+        padding = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+        return functional.max_pool2d(functional.pad(x, padding, value=-torch.inf), 3, 2)
 
 
 class ConvNorm(nn.Sequential):

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from effnet.arch.spec import NetworkSpec
 from effnet.nn.blocks import Block
 from effnet.nn.init import initialize
-from effnet.nn.layers import ConvNorm, Dropout
+from effnet.nn.layers import ConvNorm, Dropout, StemPool
 from effnet.nn.network import Network
 
 
@@ -32,14 +32,19 @@ class EfficientNet(Network):
         super().__init__()
         self.spec = spec
         self.gradient_checkpointing = gradient_checkpointing
-        self.stem = ConvNorm(spec, spec.in_channels, spec.stem_channels, kernel_size=3, stride=2)
+        self.stem = ConvNorm(
+            spec, spec.in_channels, spec.stem_channels, kernel_size=spec.stem_kernel_size, stride=2
+        )
+        self.pool = StemPool(spec) if spec.stem_pooling else None
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(spec, block) for block in blocks))
             for _, blocks in groupby(spec.blocks(), key=lambda block: block.stage)
         )
-        self.head = ConvNorm(spec, spec.stages[-1].channels, spec.head_channels)
+        self.head: nn.Module = nn.Identity()
+        if spec.head_channels:
+            self.head = ConvNorm(spec, spec.stages[-1].channels, spec.head_channels)
         self.dropout = Dropout()
-        self.classifier = nn.Linear(spec.head_channels, spec.num_classes)
+        self.classifier = nn.Linear(spec.feature_channels, spec.num_classes)
         initialize(self)
 
     def forward(self, images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N K"]:
@@ -49,7 +54,10 @@ class EfficientNet(Network):
         return self.classify(x)
 
     def features(self, images: Float[Tensor, "N C H W"]) -> dict[str, Float[Tensor, "N _ _ _"]]:
-        """Return the output of ``stem``, ``stage1`` ... ``stageM`` (counted from 1) and ``head``."""
+        """Return the output of ``stem``, ``stage1`` ... ``stageM`` (counted from 1) and ``head``.
+
+        ``stem`` is not pooled yet; without a head convolution ``head`` is the last stage.
+        """
         return dict(self._walk(images))
 
     def classify(self, head: Float[Tensor, "N C H W"]) -> Float[Tensor, "N K"]:
@@ -70,6 +78,8 @@ class EfficientNet(Network):
     def _walk(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
         x = self.stem(images)
         yield "stem", x
+        if self.pool is not None:
+            x = self.pool(x)
         for number, stage in enumerate(self.stages, start=1):
             for block in stage.children():
                 x = self._run(block, x)

@@ -163,6 +163,8 @@ def smallest_networks(space: SearchSpace, image_size: int) -> list[NetworkSpec]:
         image_size: Side in pixels.
     """
     backbone, size = space.backbone, -(-image_size // 2)
+    if backbone.stem_pooling:
+        size = -(-size // 2)
     paths: dict[int, list[_Path]] = {backbone.stem_channels: [((0, 0), ())]}
     for index, stage in enumerate(backbone.stages):
         after: dict[int, list[_Path]] = {}
@@ -191,7 +193,8 @@ def _smallest_stages(space: SearchSpace, index: int, in_channels: int, size: int
 
 def _stage_cost(backbone: NetworkSpec, stage: StageSpec, in_channels: int, size: int) -> tuple[int, int]:
     # The stem halves the image.
-    alone = network_cost(replace(backbone, stem_channels=in_channels, stages=(stage,)), 2 * size)
+    unpooled = replace(backbone, stem_channels=in_channels, stem_pooling=False, stages=(stage,))
+    alone = network_cost(unpooled, 2 * size)
     layers = [layer for layer in alone.layers if layer.name.startswith("stages.")]
     return sum(layer.params for layer in layers), sum(layer.macs for layer in layers)
 

@@ -128,7 +128,7 @@ def apply_rules(rules: SpaceRules, backbone: NetworkSpec) -> SearchSpace:
     """Return the space that rules give for a backbone.
 
     Raises:
-        UserError: A rule is for a stage that the backbone does not have.
+        UserError: A rule is for a stage that the backbone does not have, or expands bottlenecks.
     """
     number = len(backbone.stages)
     for rule in rules.rules:
@@ -136,10 +136,17 @@ def apply_rules(rules: SpaceRules, backbone: NetworkSpec) -> SearchSpace:
             raise UserError(
                 f"space {rules.name}: a rule is for stage {max(rule.stages)} and {backbone.name} has {number}"
             )
-    stages = [
-        _choices(stage, _merged(rule for rule in rules.rules if not rule.stages or index in rule.stages))
-        for index, stage in enumerate(backbone.stages, start=1)
+    merged = [
+        _merged(rule for rule in rules.rules if not rule.stages or index in rule.stages)
+        for index in range(1, number + 1)
     ]
+    for index, (stage, rule) in enumerate(zip(backbone.stages, merged, strict=True), start=1):
+        if stage.operation == "bottleneck" and rule.expand_ratio:
+            raise UserError(
+                f"space {rules.name} expands stages as MBConv does, and stage {index} of {backbone.name} has "
+                "bottlenecks; give another backbone, or a space without expand_ratio"
+            )
+    stages = [_choices(stage, rule) for stage, rule in zip(backbone.stages, merged, strict=True)]
     if rules.drop_last and number > 1 and backbone.stages[-1].stride == 1:
         stages[-1] = replace(stages[-1], repeats=_united([0], stages[-1].repeats))
     return SearchSpace(name=rules.name, backbone=backbone, stages=tuple(stages))
@@ -158,7 +165,8 @@ def _merged(rules: Iterable[StageRule]) -> StageRule:
 
 
 def _choices(stage: StageSpec, rule: StageRule) -> StageChoices:
-    has_squeeze, has_expansion = stage.operation == "mbconv", stage.operation != "conv"
+    has_squeeze = stage.operation == "mbconv"
+    has_expansion = stage.operation not in {"conv", "separable"}
     repeats = [
         *(rule.repeats or ()),
         *(max(1, stage.repeats + more) for more in rule.more_repeats or ()),

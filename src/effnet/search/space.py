@@ -23,8 +23,24 @@ from effnet.search.points import Point, Value, Variable
 
 FIELDS = ("operation", "kernel_size", "expand_ratio", "repeats", "channels", "se_ratio", "residual")
 """What is chosen for a stage, in the order of its variables."""
-_SAME = ("stem_channels", "head_channels", "activation", "padding", "in_channels")
+_SAME = (
+    "stem_channels",
+    "stem_kernel_size",
+    "stem_pooling",
+    "head_channels",
+    "activation",
+    "padding",
+    "in_channels",
+)
 """What all networks of a space have from the backbone, as far as it changes their layers."""
+
+_INERT: dict[str, tuple[str, ...]] = {
+    "conv": ("expand_ratio", "se_ratio"),
+    "fused_mbconv": ("se_ratio",),
+    "separable": ("expand_ratio", "se_ratio"),
+    "bottleneck": ("se_ratio",),
+}
+"""The choices that an operation does not have."""
 
 Row: TypeAlias = dict[str, Any]
 """A value for each of `FIELDS`."""
@@ -42,7 +58,7 @@ class StageChoices:
     kernel_size: Annotated[tuple[Count, ...], Field(min_length=1)]
     """Odd, in pixels."""
     expand_ratio: Annotated[tuple[Count, ...], Field(min_length=1)]
-    """Not for ``conv``, which has none."""
+    """Not for ``conv`` and ``separable``, which have none."""
     repeats: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     """Blocks; 0 leaves the stage out, which is possible for the last stage alone."""
     channels: Annotated[tuple[Count, ...], Field(min_length=1)]
@@ -58,6 +74,13 @@ class StageChoices:
                 raise ValueError(f"{field} must have each value once, got {list(values)}")
         if even := [kernel for kernel in self.kernel_size if kernel % 2 == 0]:
             raise ValueError(f"kernel_size must be odd, got {even[0]}")
+        if "bottleneck" in self.operation:
+            for channels, ratio in product(self.channels, self.expand_ratio):
+                if channels % ratio:
+                    raise ValueError(
+                        "channels of a stage that may be a bottleneck must be multiples of each "
+                        f"expand_ratio, got {channels} and {ratio}"
+                    )
 
 
 @dataclass(frozen=True, kw_only=True, config=SPEC_CONFIG)
@@ -218,11 +241,10 @@ class SearchSpace:
         """Return the fields whose value makes no difference to the network."""
         if row["repeats"] == 0:
             return tuple(field for field in FIELDS if field != "repeats")
-        inert = {"conv": ("expand_ratio", "se_ratio"), "fused_mbconv": ("se_ratio",)}.get(
-            row["operation"], ()
-        )
+        inert = _INERT.get(row["operation"], ())
         keeps_shape = self.backbone.stages[index].stride == 1 and in_channels == row["channels"]
-        return inert if keeps_shape or row["repeats"] > 1 else (*inert, "residual")
+        has_shortcut = keeps_shape or row["operation"] == "bottleneck"
+        return inert if has_shortcut or row["repeats"] > 1 else (*inert, "residual")
 
     def _stage(self, index: int, row: Row, in_channels: int) -> StageSpec:
         neutral = {"expand_ratio": 1, "se_ratio": 0.0, "residual": True}

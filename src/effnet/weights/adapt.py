@@ -42,7 +42,7 @@ def fit_state(
     return fitted
 
 
-def fit_stem(kernel: Float[Tensor, "D C 3 3"], channels: int) -> Float[Tensor, "D E 3 3"]:
+def fit_stem(kernel: Float[Tensor, "D C R S"], channels: int) -> Float[Tensor, "D E R S"]:
     """Bring the stem's kernel to another number of input channels.
 
     One channel gets the sum, so that a grey image gives what its copies gave; any other number gets the

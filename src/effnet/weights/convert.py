@@ -19,6 +19,7 @@ State = dict[str, Tensor]
 _STEMS: dict[str, Scheme] = {
     "stem.conv.weight": "effnet",
     "conv_stem.weight": "timm",
+    "conv1.weight": "timm",  # of a ResNet, and torchvision's names are the same
     "features.0.0.weight": "torchvision",
     "_conv_stem.weight": "lukemelas",
     "stem_conv/kernel": "keras",
@@ -55,7 +56,7 @@ def detect_scheme(names: Collection[str]) -> Scheme:
         if stem in names:
             return scheme
     raise UserError(
-        f"these are not the weights of an EfficientNet in a known naming ({', '.join(SCHEMES)}): "
+        f"these are not the weights of a network of the family in a known naming ({', '.join(SCHEMES)}): "
         f"the names are {_first(list(names))}"
     )
 

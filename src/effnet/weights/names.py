@@ -34,6 +34,14 @@ _ENDS = {  #     timm          torchvision          lukemelas     keras         
     "classifier": ("classifier", "classifier.1",      "_fc",        "predictions", "head/dense"),
 }
 
+_RESNET_ENDS = {
+    "stem.conv":  ("conv1",      "conv1",             _NONE,        _NONE,         _NONE),
+    "stem.norm":  ("bn1",        "bn1",               _NONE,        _NONE,         _NONE),
+    "head.conv":  (_NONE,        _NONE,               _NONE,        _NONE,         _NONE),
+    "head.norm":  (_NONE,        _NONE,               _NONE,        _NONE,         _NONE),
+    "classifier": ("fc",         "fc",                _NONE,        _NONE,         _NONE),
+}
+
 _BLOCK = (
     "blocks.{stage}.{position}.",           # timm
     "features.{number}.{position}.block.",  # torchvision
@@ -41,6 +49,8 @@ _BLOCK = (
     "block{number}{letter}_",               # keras
     "blocks_{index}/",                      # tf
 )
+_RESNET_BLOCK = "layer{number}.{position}."
+_TORCHVISION_MOBILENET_BLOCK = "features.{feature}.conv."
 
 # timm numbers the norms of a block, and TensorFlow its convolutions and norms, in order of creation: the
 # same name is another layer in another kind of block.
@@ -76,6 +86,35 @@ _LAYERS = {  #                   timm              tv       lukemelas          k
         "squeeze_excite.expand": (_NONE,            _NONE,   _NONE,             "se_expand",    "{se}_1"),
         "project.conv":          ("conv",           "0.0",   _NONE,             "project_conv", "conv2d"),
         "project.norm":          ("bn1",            "0.1",   _NONE,             "project_bn",   "{norm}"),
+    },
+    "separable": {
+        "depthwise.conv":        ("conv_dw",        _NONE,   _NONE,             _NONE,          _NONE),
+        "depthwise.norm":        ("bn1",            _NONE,   _NONE,             _NONE,          _NONE),
+        "project.conv":          ("conv_pw",        _NONE,   _NONE,             _NONE,          _NONE),
+        "project.norm":          ("bn2",            _NONE,   _NONE,             _NONE,          _NONE),
+    },
+    "bottleneck": {
+        "reduce.conv":           ("conv1",          "conv1", _NONE,             _NONE,          _NONE),
+        "reduce.norm":           ("bn1",            "bn1",   _NONE,             _NONE,          _NONE),
+        "spatial.conv":          ("conv2",          "conv2", _NONE,             _NONE,          _NONE),
+        "spatial.norm":          ("bn2",            "bn2",   _NONE,             _NONE,          _NONE),
+        "project.conv":          ("conv3",          "conv3", _NONE,             _NONE,          _NONE),
+        "project.norm":          ("bn3",            "bn3",   _NONE,             _NONE,          _NONE),
+        "shortcut.conv":         ("downsample.0",   "downsample.0", _NONE,      _NONE,          _NONE),
+        "shortcut.norm":         ("downsample.1",   "downsample.1", _NONE,      _NONE,          _NONE),
+    },
+}
+
+# torchvision has MBConv without squeeze-and-excitation in MobileNetV2 alone, with names of its own.
+_TORCHVISION_MOBILENET_LAYERS = {
+    "mbconv": {
+        "expand.conv": "0.0", "expand.norm": "0.1",
+        "depthwise.conv": "1.0", "depthwise.norm": "1.1",
+        "project.conv": "2", "project.norm": "3",
+    },
+    "mbconv without expansion": {
+        "depthwise.conv": "0.0", "depthwise.norm": "0.1",
+        "project.conv": "1", "project.norm": "2",
     },
 }
 # fmt: on
@@ -139,12 +178,14 @@ def axes(name: str, rank: int, scheme: Scheme) -> tuple[int, ...]:
 
 
 def _layers(spec: NetworkSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield from _conv("stem", (spec.stem_channels, spec.in_channels, 3, 3))
+    side = spec.stem_kernel_size
+    yield from _conv("stem", (spec.stem_channels, spec.in_channels, side, side))
     for block in spec.blocks():
         for layer, weight in _block_layers(block):
             yield f"stages.{block.stage}.{block.position}.{layer}", weight
-    yield from _conv("head", (spec.head_channels, spec.stages[-1].channels, 1, 1))
-    yield "classifier", (spec.num_classes, spec.head_channels)
+    if spec.head_channels:
+        yield from _conv("head", (spec.head_channels, spec.stages[-1].channels, 1, 1))
+    yield "classifier", (spec.num_classes, spec.feature_channels)
 
 
 def _conv(name: str, weight: tuple[int, ...]) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -155,15 +196,22 @@ def _conv(name: str, weight: tuple[int, ...]) -> Iterator[tuple[str, tuple[int, 
 def _block_layers(block: BlockSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
     inputs, hidden, outputs = block.in_channels, block.hidden_channels, block.out_channels
     kernel = (block.kernel_size, block.kernel_size)
-    is_mbconv, expands = block.operation == "mbconv", hidden != inputs
+    if block.operation == "bottleneck":
+        yield from _conv("reduce", (hidden, inputs, 1, 1))
+        yield from _conv("spatial", (hidden, hidden, *kernel))
+        yield from _conv("project", (outputs, hidden, 1, 1))
+        if block.has_shortcut_conv:
+            yield from _conv("shortcut", (outputs, inputs, 1, 1))
+        return
+    has_depthwise, expands = block.operation in {"mbconv", "separable"}, hidden != inputs
     if expands:
-        yield from _conv("expand", (hidden, inputs, *((1, 1) if is_mbconv else kernel)))
-    if is_mbconv:
+        yield from _conv("expand", (hidden, inputs, *((1, 1) if has_depthwise else kernel)))
+    if has_depthwise:
         yield from _conv("depthwise", (hidden, 1, *kernel))
     if block.se_channels:
         yield "squeeze_excite.reduce", (block.se_channels, hidden, 1, 1)
         yield "squeeze_excite.expand", (hidden, block.se_channels, 1, 1)
-    yield from _conv("project", (outputs, hidden, *((1, 1) if is_mbconv or expands else kernel)))
+    yield from _conv("project", (outputs, hidden, *((1, 1) if has_depthwise or expands else kernel)))
 
 
 def _variables(layer: str, weight: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
@@ -177,31 +225,44 @@ def _variables(layer: str, weight: tuple[int, ...]) -> dict[str, tuple[int, ...]
 
 def _prefixes(spec: NetworkSpec, scheme: Scheme) -> dict[str, str]:
     column = _COLUMNS.index(scheme)
+    is_mobilenet = scheme == "torchvision" and _is_like_mobilenet_v2(spec)
+    is_resnet = spec.stages[0].operation == "bottleneck"
     words = {
-        "last": len(spec.stages) + 1,
+        "last": (spec.num_blocks if is_mobilenet else len(spec.stages)) + 1,
         "norm": "tpu_batch_normalization",
         "dw": "depthwise_conv2d",
         "se": "se/conv2d",
         # Keras Applications renamed the depthwise layers in V2, whose first stage is fused.
         "dwconv": "dwconv2" if spec.stages[0].operation == "fused_mbconv" else "dwconv",
     }
-    prefixes = {layer: names[column].format_map(words) for layer, names in _ENDS.items()}
+    ends = _RESNET_ENDS if is_resnet else _ENDS
+    prefixes = {layer: names[column].format_map(words) for layer, names in ends.items()}
     for block in spec.blocks():
-        address = _BLOCK[column].format(
+        form = _RESNET_BLOCK if block.operation == "bottleneck" else _BLOCK[column]
+        address = (_TORCHVISION_MOBILENET_BLOCK if is_mobilenet else form).format(
+            feature=block.index + 1,
             stage=block.stage,
             number=block.stage + 1,
             position=block.position,
             letter=chr(ord("a") + block.position),
             index=block.index,
         )
-        rows = _LAYERS[_kind(block)]
+        kind = _kind(block)
         for layer, _ in _block_layers(block):
-            name = address + rows[layer][column].format_map(words)
-            prefixes[f"stages.{block.stage}.{block.position}.{layer}"] = name
+            own = _TORCHVISION_MOBILENET_LAYERS[kind][layer] if is_mobilenet else _LAYERS[kind][layer][column]
+            prefixes[f"stages.{block.stage}.{block.position}.{layer}"] = address + own.format_map(words)
     return prefixes
 
 
+def _is_like_mobilenet_v2(spec: NetworkSpec) -> bool:
+    return all(
+        (stage.operation, stage.kernel_size, stage.se_ratio) == ("mbconv", 3, 0.0) for stage in spec.stages
+    )
+
+
 def _kind(block: BlockSpec) -> str:
+    if block.operation in {"separable", "bottleneck"}:
+        return block.operation
     operation = "mbconv" if block.operation == "mbconv" else "fused"
     return operation if block.hidden_channels != block.in_channels else f"{operation} without expansion"
 

@@ -9,8 +9,19 @@ from effnet.arch.spec import NetworkSpec, Output
 from effnet.errors import UserError, did_you_mean
 from effnet.weights.names import Scheme
 
-TORCHVISION = (*(f"v1-b{number}" for number in range(8)), "v2-s", "v2-m", "v2-l")
-"""Our names of the networks that torchvision has."""
+_TIMM_CLASSICS = {
+    "mobilenet-v1": "mobilenetv1_100",
+    "mobilenet-v2": "mobilenetv2_100",
+    "resnet-50": "resnet50",
+}
+
+TORCHVISION = {
+    **{f"v1-b{number}": f"efficientnet_b{number}" for number in range(8)},
+    **{f"v2-{size}": f"efficientnet_v2_{size}" for size in "sml"},
+    "mobilenet-v2": "mobilenet_v2",
+    "resnet-50": "resnet50",
+}
+"""torchvision's name of each network that it has."""
 
 
 RELEASED_21K_CLASSES = 21_843
@@ -26,6 +37,10 @@ _TAGS = {
     **dict.fromkeys([f"v1-lite{number}" for number in range(5)], "in1k"),
     **dict.fromkeys(["v2-b0", "v2-b1", "v2-b2"], "in1k"),
     **dict.fromkeys(["v2-b3", "v2-s", "v2-m", "v2-l", "v2-xl"], "in21k_ft_in1k"),
+    # Those that timm itself takes when no weights are named.
+    "mobilenet-v1": "ra4_e3600_r224_in1k",
+    "mobilenet-v2": "ra_in1k",
+    "resnet-50": "a1_in1k",
 }
 
 
@@ -40,6 +55,8 @@ def released_output(num_classes: int) -> Output:
 
 def pretrained_name(spec: NetworkSpec) -> str:
     """Return the hub name of the best released weights of a network, by ImageNet top-1 (timm's results).
+
+    Of the networks of `effnet.arch.classics` they are those that timm takes by default.
 
     Raises:
         UserError: No weights of this network were released.
@@ -60,11 +77,12 @@ def published_name(spec: NetworkSpec) -> str | None:
 
 def same_layers(one: NetworkSpec, other: NetworkSpec) -> bool:
     """Tell whether two networks differ at most in input channels, classes and constants."""
-    return (one.stages, one.stem_channels, one.head_channels) == (
-        other.stages,
-        other.stem_channels,
-        other.head_channels,
-    )
+    return _layers(one) == _layers(other)
+
+
+def _layers(spec: NetworkSpec) -> tuple[object, ...]:
+    stem = (spec.stem_channels, spec.stem_kernel_size, spec.stem_pooling)
+    return spec.stages, stem, spec.head_channels
 
 
 def timm_name(name: str, *, same_padding: bool) -> str:
@@ -72,8 +90,11 @@ def timm_name(name: str, *, same_padding: bool) -> str:
 
     Args:
         name: Ours; not one of V1's figure 7, which are no networks of timm.
-        same_padding: Take the ``tf_`` form. timm has no other one of ``v2-b0`` to ``v2-b3``.
+        same_padding: Take the ``tf_`` form. timm has no other one of ``v2-b0`` to ``v2-b3``, and none of the
+            networks of `effnet.arch.classics`.
     """
+    if name in _TIMM_CLASSICS:
+        return _TIMM_CLASSICS[name]
     version, variant = name.split("-")
     prefix = "tf_" if same_padding or name.startswith("v2-b") else ""
     if version == "v2":
@@ -126,6 +147,8 @@ def with_conventions(spec: NetworkSpec, scheme: Scheme) -> NetworkSpec:
 def _torchvision_conventions(spec: NetworkSpec) -> NetworkSpec:
     name = published_name(spec) or ""
     epsilon, momentum = 1e-3, 0.1
-    if name.startswith("v1"):
+    if name in _TIMM_CLASSICS:
+        epsilon = 1e-5
+    elif name.startswith("v1"):
         epsilon, momentum = (1e-3, 0.01) if name >= "v1-b5" else (1e-5, 0.1)
     return replace(spec, padding="symmetric", norm_epsilon=epsilon, norm_momentum=momentum)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from effnet.arch import family
+from effnet.arch.classics import CLASSICS
 from effnet.arch.external import AnySpec, ExternalSpec
 from effnet.arch.io import from_dict, to_dict
 from effnet.arch.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -52,25 +53,42 @@ def to_timm_config(
     """Describe a network so that timm builds the same one.
 
     Raises:
-        UserError: timm has no such network.
+        UserError: timm has no such network, or cannot be told its constants.
     """
     architecture, arguments = _architecture(spec)
-    config: dict[str, Any] = {
-        "architecture": architecture,
-        "num_classes": spec.num_classes,
-        "num_features": spec.head_channels,
-        "global_pool": "avg",
-        "model_args": {
-            **arguments,
-            "act_layer": spec.activation,
+    is_resnet = spec.stages[0].operation == "bottleneck"
+    if is_resnet:
+        _check_resnet(spec)
+        ends = {"first_conv": "conv1", "classifier": "fc"}
+        constants: dict[str, Any] = {}
+    else:
+        ends = {"first_conv": "conv_stem", "classifier": "classifier"}
+        constants = {
             "pad_type": "same" if spec.padding == "same" else "",
             "bn_eps": spec.norm_epsilon,
             "bn_momentum": spec.norm_momentum,
-        },
-        "pretrained_cfg": _pretrained_config(spec, preprocessing)
-        | {"first_conv": "conv_stem", "classifier": "classifier"},
+        }
+    config: dict[str, Any] = {
+        "architecture": architecture,
+        "num_classes": spec.num_classes,
+        "num_features": spec.feature_channels,
+        "global_pool": "avg",
+        "model_args": {**arguments, "act_layer": spec.activation, **constants},
+        "pretrained_cfg": _pretrained_config(spec, preprocessing) | ends,
     }
     return config if class_names is None else config | {"label_names": list(class_names)}
+
+
+def _check_resnet(spec: NetworkSpec) -> None:
+    """Refuse what timm's ResNets cannot be told; momentum changes no logits."""
+    theirs = from_timm_name("resnet50")
+    for key in ("padding", "norm_epsilon"):
+        ours, its = getattr(spec, key), getattr(theirs, key)
+        if ours != its:
+            raise UserError(
+                f"timm's resnet50 has {key} {its} and cannot be told another, these weights were trained "
+                f"with {ours}: its logits would differ"
+            )
 
 
 def external_config(
@@ -121,7 +139,8 @@ def _architecture(spec: NetworkSpec) -> tuple[str, dict[str, float]]:
             return timm_name(base.name, same_padding=spec.padding == "same"), arguments
     raise UserError(
         f"timm has no network with the layers of {spec.name}: it has v1-b0 to v1-b8, v1-l2, v1-lite0 to "
-        f"v1-lite4, all of V2, and of V2 also what compound scaling makes of {', '.join(_SCALABLE)}"
+        f"v1-lite4, all of V2, and of V2 also what compound scaling makes of {', '.join(_SCALABLE)}; and "
+        f"{', '.join(spec.name for spec in CLASSICS)}"
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from effnet.arch.external import AnySpec, ExternalSpec
+from effnet.arch.family import network
 from effnet.arch.preprocessing import Preprocessing
 from effnet.arch.spec import NetworkSpec
 from effnet.errors import UserError
@@ -82,11 +83,11 @@ def export_torchvision(path: Path, state: Mapping[str, Tensor], spec: AnySpec) -
                 f"torchvision's {name} has {key} {its}, these weights were trained with {ours}: its logits "
                 f"would differ; train with {key} {its}, or export to timm"
             )
-    if (spec.activation, spec.in_channels) != ("silu", 3):
+    activation = network(name).activation
+    if (spec.activation, spec.in_channels) != (activation, 3):
         raise UserError(
-            f"torchvision's {name} has the activation silu and 3 input channels, "
+            f"torchvision's {name} has the activation {activation} and 3 input channels, "
             f"got {spec.activation} and {spec.in_channels}"
         )
     write_tensors(path, export_state(state, spec, "torchvision"), {})
-    variant = name.removeprefix("v1-").replace("-", "_")
-    return f"torchvision.models.efficientnet_{variant}(num_classes={spec.num_classes})"
+    return f"torchvision.models.{TORCHVISION[name]}(num_classes={spec.num_classes})"
