@@ -64,6 +64,16 @@ def test_one_model_shows_its_stages(effnet):
     assert re.search(r"^4 mbconv +3 x 3 +2 +4 +128 +6 +0\.25$", out, re.MULTILINE)
 
 
+def test_a_small_network_of_a_file_shows_what_it_is(effnet, tmp_path):
+    path = tmp_path / "small.json"
+    path.write_text(
+        effnet("models", "v2-b0.stride8", "--spec").out.replace('"residual": true', '"residual": false')
+    )
+    out = effnet("models", path, "--size", "8").out
+    assert re.search(r"^v2-b0\.stride8 +7\.14 M +8 px +[0-9]+\.[0-9] M ", out, re.MULTILINE)
+    assert re.search(r"^4 mbconv, no skip +3 x 3 ", out, re.MULTILINE)
+
+
 def test_a_network_without_a_head_says_so(effnet):
     out = effnet("models", "resnet-50").out
     assert re.search(r"^2 bottleneck +3 x 3 +2 +4 +512 +4 +0$", out, re.MULTILINE)

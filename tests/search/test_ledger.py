@@ -218,10 +218,12 @@ def test_a_study_can_be_joined_without_its_settings(url, ledger):
 def test_there_is_nothing_to_join_and_no_file_is_made(tmp_path):
     with pytest.raises(UserError, match="there is no study 'study' in"):
         Ledger.existing(f"sqlite:///{tmp_path / 'no.db'}")
+    assert Ledger.find(f"sqlite:///{tmp_path / 'no.db'}") is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_several_studies_share_a_database(url, ledger):
+    assert Ledger.find(f"{url}?study=other") is None
     ledger.ask(the_next, "a")
     with Ledger.open(f"{url}?study=other", {}, {}) as other:
         assert other.ask(the_next, "a").number == 0

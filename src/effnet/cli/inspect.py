@@ -99,6 +99,10 @@ def _row(spec: NetworkSpec, size: int | None) -> dict[str, str | int]:
     }
 
 
+def _macs(macs: int) -> str:
+    return f"{macs / 1e9:.2f} G" if macs >= 1e8 else f"{macs / 1e6:.1f} M"
+
+
 def _print_family(specs: list[NetworkSpec], size: int | None) -> None:
     rows = []
     for spec in specs:
@@ -108,7 +112,7 @@ def _print_family(specs: list[NetworkSpec], size: int | None) -> None:
                 spec.name,
                 f"{cost.params / 1e6:.2f} M",
                 f"{cost.image_size} px",
-                f"{cost.macs / 1e9:.2f} G",
+                _macs(cost.macs),
                 f"{cost.activations / 1e6:.1f} M",
                 f"{spec.train_size} px",
                 str(spec.num_blocks),
@@ -120,7 +124,7 @@ def _print_family(specs: list[NetworkSpec], size: int | None) -> None:
 def _print_stages(spec: NetworkSpec) -> None:
     rows = [
         (
-            f"{number} {stage.operation}",
+            f"{number} {stage.operation}" + ("" if stage.residual else ", no skip"),
             f"{stage.kernel_size} x {stage.kernel_size}",
             str(stage.stride),
             str(stage.expand_ratio),

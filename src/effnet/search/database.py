@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
@@ -17,6 +18,7 @@ from sqlalchemy.exc import (
 )
 
 from effnet.errors import UnreachableError, UserError
+from effnet.search.network_disk import is_on_network
 from effnet.search.schema import metadata, studies
 
 _WAIT_SECONDS = 60
@@ -37,7 +39,7 @@ _POSTGRESQL_CONNECTION = {
     "keepalives_count": "3",
     "tcp_user_timeout": "60000",
 }
-_SQLITE_SETTINGS = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON")
+_SQLITE_SETTINGS = ("PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON")
 _STUDY_KEY = "study"
 _INSUFFICIENT_PRIVILEGE = "42501"
 
@@ -55,7 +57,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         parsed, self.study = _parsed(url)
-        self.shown = _without_secrets(parsed)
+        self.shown = without_secrets(driver_url(url))
         self._is_sqlite = parsed.get_backend_name() == "sqlite"
         is_file = self._is_sqlite and parsed.database and not parsed.database.startswith("file:")
         self._path = Path(str(parsed.database)) if is_file else None
@@ -190,7 +192,18 @@ def _parsed(url: str) -> tuple[URL, str]:
     return parsed.set(drivername=_POSTGRESQL_DRIVER), str(study)
 
 
-def _without_secrets(url: URL) -> str:
+def driver_url(url: str) -> str:
+    """Return the URL that SQLAlchemy takes, with our driver and without the name of a study.
+
+    Raises:
+        UserError: The URL is of neither SQLite nor PostgreSQL.
+    """
+    return _parsed(url)[0].render_as_string(hide_password=False)
+
+
+def without_secrets(text: str) -> str:
+    """Return a URL for messages."""
+    url = make_url(text)
     if "password" in url.query:
         url = url.update_query_dict({"password": "***"})
     return url.render_as_string(hide_password=True).replace(_POSTGRESQL_DRIVER, "postgresql")
@@ -199,7 +212,10 @@ def _without_secrets(url: URL) -> str:
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, connect_args={"timeout": _WAIT_SECONDS})
-        event.listen(engine, "connect", _set_up_sqlite)
+        # The log is shared memory, which machines have not in common; the older journal needs locks alone.
+        path = Path(str(url.database).removeprefix("file:"))
+        journal = "DELETE" if is_on_network(path) else "WAL"
+        event.listen(engine, "connect", partial(_set_up_sqlite, journal))
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     url = url.set(query={**_POSTGRESQL_CONNECTION, **url.query})
@@ -207,10 +223,10 @@ def _engine(url: URL) -> Engine:
     return create_engine(url, pool_pre_ping=True, connect_args={"prepare_threshold": None})
 
 
-def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+def _set_up_sqlite(journal: str, connection: sqlite3.Connection, _record: object) -> None:
     # Python's own idea of when a transaction begins is too late for BEGIN IMMEDIATE.
     connection.isolation_level = None
-    for setting in _SQLITE_SETTINGS:
+    for setting in (f"PRAGMA journal_mode = {journal}", *_SQLITE_SETTINGS):
         connection.execute(setting)
 
 

@@ -102,27 +102,46 @@ class Ledger:
         return cls(database, study, lease_seconds, patience)
 
     @classmethod
+    def find(
+        cls, url: str, *, lease_seconds: float = LEASE_SECONDS, patience: Patience = _PATIENCE
+    ) -> Ledger | None:
+        """Join a study, whatever its settings and space are.
+
+        Returns:
+            The study; None where none of that name was begun.
+
+        Raises:
+            UnreachableError: There is no reaching the database.
+            UserError: The URL or the database is no good.
+        """
+        with ExitStack() as stack:
+            database = Database(url)
+            stack.callback(database.close)
+            if not database.has_tables():
+                return None
+            with database.reading() as connection:
+                study = _find(connection, database.study)
+            if study is None:
+                return None
+            _check_format(study, database.shown)
+            stack.pop_all()
+        return cls(database, study, lease_seconds, patience)
+
+    @classmethod
     def existing(
         cls, url: str, *, lease_seconds: float = LEASE_SECONDS, patience: Patience = _PATIENCE
     ) -> Ledger:
-        """Join a study, whatever its settings and space are.
+        """Join a study that must be there, as `find`.
 
         Raises:
             UnreachableError: There is no reaching the database.
             UserError: There is no such study; or the URL or the database is no good.
         """
-        with ExitStack() as stack:
+        ledger = cls.find(url, lease_seconds=lease_seconds, patience=patience)
+        if ledger is None:
             database = Database(url)
-            stack.callback(database.close)
-            study = None
-            if database.has_tables():
-                with database.reading() as connection:
-                    study = _find(connection, database.study)
-            if study is None:
-                raise UserError(f"there is no study '{database.study}' in {database.shown}")
-            _check_format(study, database.shown)
-            stack.pop_all()
-        return cls(database, study, lease_seconds, patience)
+            raise UserError(f"there is no study '{database.study}' in {database.shown}")
+        return ledger
 
     def __enter__(self) -> Ledger:
         return self
@@ -165,9 +184,9 @@ class Ledger:
         """Take a trial: one that is queued or whose worker is gone, else a new one.
 
         Args:
-            propose: Told all trials so far, it returns a candidate that is not among them. It is called while
-                nobody else can write, and perhaps more than once; what it raises is passed on, and leaves
-                the ledger as it was.
+            propose: Told all trials so far, it returns a candidate that is not among them, within a minute.
+                It is called while nobody else can write, and perhaps more than once; what it raises is passed
+                on, and leaves the ledger as it was.
             owner: Name of the worker, for people.
             limit: Trials of the study, beyond which none is proposed.
 
