@@ -42,6 +42,8 @@ _POSTGRESQL_CONNECTION = {
 _SQLITE_SETTINGS = ("PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON")
 _STUDY_KEY = "study"
 _INSUFFICIENT_PRIVILEGE = "42501"
+_PASSING = ("database system is", "too many", "slots", "terminating connection")
+"""How a server says that it starts, stops or is full, which will pass."""
 
 
 class Database:
@@ -161,10 +163,8 @@ class Database:
 
     def _of_postgresql(self, error: DBAPIError) -> Exception:
         line = _line(error)
-        # Only a server that was reached is so definite; that it starts, stops or is full will pass.
-        if "FATAL" in line and not any(
-            passing in line for passing in ("database system is", "too many", "slots")
-        ):
+        # Only a server that was reached is so definite.
+        if "FATAL" in line and not any(words in line for words in _PASSING):
             return UserError(f"the study {self.shown} cannot be opened: {line}")
         return UnreachableError(f"the study {self.shown} cannot be reached: {line}")
 
