@@ -71,7 +71,7 @@ def test_the_same_command_again_is_no_mistake_but_other_files_stay(effnet, mista
 def test_mistakes(mistake):
     for options in ([], ["--phi", "1", "--width", "2"], ["--width", "2", "--size", "s"]):
         assert "say how to scale in one way: --phi N" in mistake("scale", "v1-b0", *options)
-    assert "give --phi too" in mistake("scale", "v1-b0", "--alpha", "1.2", "--width", "2")
+    assert "give --phi N or --to COST=BUDGET" in mistake("scale", "v1-b0", "--alpha", "1.2", "--width", "2")
     assert "give --non-uniform as well" in mistake("scale", "v1-b0", "--size", "s")
     assert "unknown network 'v1-b9'" in mistake("scale", "v1-b9", "--phi", "1")
     assert "give --out x.txt.json" in mistake("scale", "v1-b0", "--phi", "1", "--out", "x.txt")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from effnet.arch import NetworkSpec, load_spec, network_cost, spec_to_json, to_dict
-from effnet.arch.compound import Coefficients, Compound, published_coefficients, scale_by
+from effnet.arch.compound import DOUBLING, Coefficients, Compound, published_coefficients, scale_by
 from effnet.arch.non_uniform import (
     V2_SIZES,
     NonUniformRule,
@@ -19,8 +19,9 @@ from effnet.arch.non_uniform import (
     scale_to_v2_size,
 )
 from effnet.cli.output import print_json, print_table
-from effnet.cli.training import JsonOption
-from effnet.errors import UserError
+from effnet.cli.scale_to import parse_target, solve_target
+from effnet.cli.training import JsonOption, SetOption
+from effnet.errors import UserError, did_you_mean
 from effnet.files import whole_file
 
 
@@ -51,6 +52,22 @@ def scale(
     width: Annotated[float | None, typer.Option(help="Multiply channels by this.")] = None,
     depth: Annotated[float | None, typer.Option(help="Multiply the blocks of each stage by this.")] = None,
     resolution: Annotated[float | None, typer.Option(help="Multiply image sizes by this.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COST=BUDGET",
+            help="The largest network within macs=1.5G, params=10M, step_ms=300 (of a training step) or "
+            "latency_ms=20 (of one image), both measured here.",
+        ),
+    ] = None,
+    axis: Annotated[
+        str | None,
+        typer.Option(help="With --to: scale width, depth or resolution alone. Default: all, by the formula."),
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="With --to step_ms or latency_ms: how it would be trained.")
+    ] = "scratch",
+    changes: SetOption = None,
     non_uniform: Annotated[
         bool,
         typer.Option(
@@ -80,18 +97,23 @@ def scale(
 ) -> None:
     """Scale a network, and write what comes of it as a spec that `effnet train --model` takes."""
     spec = load_spec(model)
-    constants = (alpha, beta, gamma)
-    single = any(value is not None for value in (width, depth, resolution))
-    _check_one_way(phi=phi, single=single, sizes=size, non_uniform=non_uniform)
-    if phi is None and any(value is not None for value in constants):
-        raise UserError("--alpha, --beta and --gamma are what a step of phi multiplies by; give --phi too")
-    rule = NonUniformRule(max_image_size=cap)
-    if single:
-        coefficients = Coefficients(width=width or 1.0, depth=depth or 1.0, resolution=resolution or 1.0)
-        found = [_scaled(spec, coefficients, rule if non_uniform else None, guard=guard)]
-    elif phi is not None:
-        found = [_of_phi(spec, phi, constants, rule if non_uniform else None, guard)]
+    way = _Way(
+        constants=_given(alpha=alpha, beta=beta, gamma=gamma),
+        rule=NonUniformRule(max_image_size=cap) if non_uniform else None,
+        guard=guard,
+    )
+    factors = _given(width=width, depth=depth, resolution=resolution)
+    asked = [phi is not None, bool(factors), to is not None, bool(size)]
+    _check_one_way(asked, is_non_uniform=non_uniform, has_sizes=bool(size))
+    _check_options(way, has_phi=phi is not None or to is not None, axis=axis, to=to)
+    if phi is not None:
+        found = [_of_phi(spec, phi, way)]
+    elif to is not None:
+        found = [_of_target(spec, to, way, axis=axis, recipe=recipe, changes=changes or ())]
+    elif factors:
+        found = [way.scaled(spec, Coefficients(**factors))]
     else:
+        rule = way.rule or NonUniformRule()
         found = [_of_size(spec, item, rule, exceptions=exceptions) for item in size or ("s", "m", "l")]
     found = _written(found, out)
     if as_json:
@@ -100,43 +122,85 @@ def scale(
         _print(spec, found)
 
 
-def _check_one_way(
-    *, phi: float | None, single: bool, sizes: Sequence[str] | None, non_uniform: bool
-) -> None:
-    ways = [phi is not None, single, bool(sizes)]
-    if sum(ways) > 1 or not (any(ways) or non_uniform):
-        raise UserError(
-            "say how to scale in one way: --phi N, --width, --depth and --resolution, or --non-uniform, "
-            "alone or with --size"
-        )
-    if sizes and not non_uniform:
-        raise UserError(
-            "--size names a size of V2, which is scaled by its own rule; give --non-uniform as well"
-        )
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Way:
+    """How coefficients are made and applied."""
+
+    constants: dict[str, float]
+    """Of the formula, those that were given."""
+    rule: NonUniformRule | None
+    guard: bool | None
+
+    def scaled(self, spec: NetworkSpec, coefficients: Coefficients, name: str | None = None) -> _Scaled:
+        """Scale a network, uniformly unless there is a rule."""
+        if self.rule:
+            scaled = scale_non_uniform(spec, coefficients, rule=self.rule, name=name)
+        else:
+            scaled = scale_by(spec, coefficients, guard=self.guard, name=name)
+        return _Scaled(spec=scaled, coefficients=coefficients)
+
+    def name(self, spec: NetworkSpec, suffix: str) -> str:
+        """Return a name for what comes of a network."""
+        return f"{spec.name}{'-non-uniform' if self.rule else ''}-{suffix}"
 
 
-def _of_phi(
-    spec: NetworkSpec,
-    phi: float,
-    constants: tuple[float | None, ...],
-    rule: NonUniformRule | None,
-    guard: bool | None,
-) -> _Scaled:
-    given = {
-        name: value
-        for name, value in zip(("alpha", "beta", "gamma"), constants, strict=True)
-        if value is not None
-    }
-    formula = Compound(**given).at(phi)
-    name = f"{spec.name}{'-non-uniform' if rule else ''}-phi{phi:g}"
-    if given:
-        return _scaled(spec, formula, rule, guard=guard, name=name)
+def _given(**values: float | None) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _check_one_way(asked: Sequence[bool], *, is_non_uniform: bool, has_sizes: bool) -> None:
+    if sum(asked) > 1 or not (any(asked) or is_non_uniform):
+        raise UserError(
+            "say how to scale in one way: --phi N, --to COST=BUDGET, --width, --depth and --resolution, or "
+            "--non-uniform, alone or with --size"
+        )
+    if has_sizes and not is_non_uniform:
+        raise UserError("--size names a size of V2, which has a rule of its own; give --non-uniform as well")
+
+
+def _check_options(way: _Way, *, has_phi: bool, axis: str | None, to: str | None) -> None:
+    if way.constants and not has_phi:
+        raise UserError("--alpha, --beta and --gamma belong to a phi; give --phi N or --to COST=BUDGET")
+    if axis is None:
+        return
+    if to is None:
+        raise UserError(f"--axis says what --to scales; give --to, or --{axis} with a factor")
+    if axis not in DOUBLING:
+        raise UserError(f"there is no axis '{axis}'{did_you_mean(axis, DOUBLING)}")
+    if way.constants:
+        raise UserError("--alpha, --beta and --gamma scale all axes, --axis one; give one of them")
+
+
+def _of_phi(spec: NetworkSpec, phi: float, way: _Way) -> _Scaled:
+    formula, name = Compound(**way.constants).at(phi), way.name(spec, f"phi{phi:g}")
+    if way.constants:
+        return way.scaled(spec, formula, name)
     remark = (
         f"published coefficients of V1's B{phi:g}; the formula, --alpha 1.2 --beta 1.1 --gamma 1.15, has "
         f"width {formula.width:.3g}, depth {formula.depth:.3g} and resolution {formula.resolution:.3g}"
     )
-    found = _scaled(spec, published_coefficients(phi), rule, guard=guard, name=name)
-    return replace(found, remarks=(remark,))
+    return replace(way.scaled(spec, published_coefficients(phi), name), remarks=(remark,))
+
+
+def _of_target(
+    spec: NetworkSpec, to: str, way: _Way, *, axis: str | None, recipe: str, changes: Sequence[str]
+) -> _Scaled:
+    target = parse_target(to)
+    compound = DOUBLING[axis] if axis else Compound(**way.constants)
+    name = way.name(spec, f"{f'{axis}-' if axis else ''}{target.kind}{target.text}")
+
+    def make(phi: float) -> NetworkSpec:
+        return way.scaled(spec, compound.at(phi), name).spec
+
+    solution = solve_target(
+        target, make, spec, recipe=recipe, changes=changes, tell=lambda text: typer.echo(text, err=True)
+    )
+    best, above = solution.best, solution.above
+    remark = (
+        f"phi {best.phi:.4g} costs {target.kind} {best.cost:.4g}, the next that was tried {above.cost:.4g}; "
+        f"{len(solution.attempts)} networks were compared"
+    )
+    return replace(way.scaled(spec, compound.at(best.phi), name), remarks=(remark,))
 
 
 def _of_size(spec: NetworkSpec, size: str, rule: NonUniformRule, *, exceptions: bool) -> _Scaled:
@@ -146,21 +210,6 @@ def _of_size(spec: NetworkSpec, size: str, rule: NonUniformRule, *, exceptions: 
         verb = "as published and not by the rule" if exceptions else "left out, as published"
         remarks = [f"V2-{size.upper()}, {verb}: {', '.join(V2_SIZES[size].exceptions)}"]
     return _Scaled(spec=scaled, coefficients=V2_SIZES[size].coefficients, remarks=tuple(remarks))
-
-
-def _scaled(
-    spec: NetworkSpec,
-    coefficients: Coefficients,
-    rule: NonUniformRule | None,
-    *,
-    guard: bool | None,
-    name: str | None = None,
-) -> _Scaled:
-    if rule:
-        scaled = scale_non_uniform(spec, coefficients, rule=rule, name=name)
-    else:
-        scaled = scale_by(spec, coefficients, guard=guard, name=name)
-    return _Scaled(spec=scaled, coefficients=coefficients)
 
 
 def _written(found: Sequence[_Scaled], out: Path | None) -> list[_Scaled]:

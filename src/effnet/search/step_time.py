@@ -91,11 +91,11 @@ def measure_step(
     """
     settings = max(experiment.schedule.stages, key=lambda stage: (stage.image_size, stage.stage))
     count = images or step_images(experiment, settings, reference)
-    run = _running(experiment, spec)
+    run = with_network(experiment, spec)
     at_once = experiment.config.train.micro_batch_size or settings.batch_size
     memory = step_memory(run, settings, min(at_once, settings.batch_size))
     timer = StepTimer(run, settings, count)
-    result = compare(timer, StepTimer(_running(experiment, reference), settings, count), budget)
+    result = compare(timer, StepTimer(with_network(experiment, reference), settings, count), budget)
     return StepTime(
         ratio=result.ratio,
         spread=result.spread,
@@ -123,8 +123,8 @@ def measure_latency(
         torch.OutOfMemoryError: The GPU has no room for it.
     """
     size = experiment.preprocessing.image_size
-    forward = _forward(_running(experiment, spec), images, size)
-    result = compare(forward, _forward(_running(experiment, reference), images, size), budget)
+    forward = forward_turns(with_network(experiment, spec), images, size)
+    result = compare(forward, forward_turns(with_network(experiment, reference), images, size), budget)
     return Latency(
         ratio=result.ratio,
         spread=result.spread,
@@ -141,11 +141,11 @@ def step_images(experiment: Experiment, settings: StageSettings, reference: Netw
     """Return how many images a timed step has, where that is not given: on a GPU those of the run's step."""
     if experiment.device.type != "cpu":
         return settings.batch_size
-    macs = _TRAINING * forward_macs(_running(experiment, reference).spec, settings.image_size)
+    macs = _TRAINING * forward_macs(with_network(experiment, reference).spec, settings.image_size)
     return min(settings.batch_size, max(int(_CPU_MACS / macs), _FEWEST_IMAGES))
 
 
-def _running(experiment: Experiment, spec: NetworkSpec) -> Experiment:
+def with_network(experiment: Experiment, spec: NetworkSpec) -> Experiment:
     """Return the run with another network, freshly drawn."""
     known = experiment.spec
     return replace(
@@ -155,8 +155,8 @@ def _running(experiment: Experiment, spec: NetworkSpec) -> Experiment:
     )
 
 
-def _forward(experiment: Experiment, images: int, image_size: int) -> Callable[[int], Sequence[float]]:
-    """Return what times forward passes of noise."""
+def forward_turns(experiment: Experiment, images: int, image_size: int) -> Callable[[int], Sequence[float]]:
+    """Return what times forward passes of noise, for `effnet.search.turns.compare`."""
     device, dtype = experiment.device, experiment.autocast
     model = experiment.build_model().eval()
     is_last = experiment.config.train.memory_format != "contiguous"
