@@ -121,6 +121,11 @@ class BoundedSpace:
         """
         return tuple(self.space.point(spec) for spec in smallest_networks(self.space, self.image_size))
 
+    @cached_property
+    def anchors(self) -> tuple[Point, ...]:
+        """The smallest networks, as far as they are within the bounds."""
+        return tuple(point for point in self.smallest if self.is_feasible(point))
+
     def check(self) -> None:
         """Refuse bounds that exclude the whole space.
 

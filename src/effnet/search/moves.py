@@ -47,6 +47,22 @@ def crossover(domain: Domain, first: Point, second: Point, draws: Random) -> Poi
     return domain.canonical(tuple(draws.choice(pair) for pair in zip(first, second, strict=True)))
 
 
+def wander(domain: Domain, point: Point, draws: Random, steps: int) -> Point:
+    """Return a feasible point that many mutations away or nearer: those that are not feasible are not made.
+
+    Args:
+        domain: All points.
+        point: Feasible.
+        draws: Random numbers.
+        steps: Mutations to try.
+    """
+    for _ in range(steps):
+        other = mutate(domain, point, draws)
+        if domain.is_feasible(other):
+            point = other
+    return point
+
+
 def _changed(domain: Domain, point: Point) -> Iterator[Point]:
     for index, variable in enumerate(domain.variables):
         for value in range(len(variable.values)):

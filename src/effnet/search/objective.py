@@ -47,8 +47,8 @@ class Objective:
 
     kind: Kind = "v2"
     """``v2``: A * (S / ``step_ms``) ** w * (P / ``params``) ** v (2104.00298 section 3.3); ``v1``:
-    A * (MACs / ``target``) ** w (1905.11946 section 4); ``latency``: the same with the latency (1807.11626
-    equation 2); ``absolute``: A + beta * abs(cost / target - 1) (TuNAS, 2008.06120 equation 1); ``pareto``:
+    A * (MACs / ``target``) ** w (1905.11946 section 4); ``latency``: the same with the latency (MnasNet,
+    1807.11626); ``absolute``: A + beta * abs(cost / target - 1) (TuNAS, 2008.06120); ``pareto``:
     no reward but the front of ``goals``."""
     w: _Exponent = -0.07
     """Exponent of the cost; 0 leaves it out. The papers' value was made for ImageNet: where accuracies lie
@@ -65,7 +65,7 @@ class Objective:
     """T of the cost in its own unit. By default 400e6 multiply-adds for ``v1`` and 1 ms for ``latency``, for
     which it changes no comparison; ``absolute`` must have one."""
     beta: Annotated[float, Field(lt=0.0)] = -0.07
-    """Accuracy that an error of 100 % in the cost takes away."""
+    """Accuracy that an error of 100 % in the cost takes away; the default is our own."""
     goals: tuple[Goal, ...] = ("accuracy", "step_ms", "params")
     """Of a front, in the order of the scores."""
 

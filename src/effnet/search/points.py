@@ -41,6 +41,15 @@ class Domain(Protocol):
         """Whether a canonical point is there and within all bounds that need no measuring."""
 
 
+@runtime_checkable
+class Anchored(Protocol):
+    """A domain that knows where to begin when so few points are feasible that chance finds none."""
+
+    @property
+    def anchors(self) -> tuple[Point, ...]:
+        """Feasible, canonical points, near which others may be; empty: nothing is feasible."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observation:
     """What is known of a point that was asked for."""

@@ -19,7 +19,7 @@ from effnet.arch.scaling import round_channels, scale
 from effnet.arch.spec import SPEC_CONFIG, Count, NetworkSpec, Operation, StageSpec
 from effnet.errors import UserError, did_you_mean
 from effnet.search.points import Value
-from effnet.search.space import SearchSpace, StageChoices
+from effnet.search.space import WITHOUT, SearchSpace, StageChoices
 
 Factor = Annotated[float, Field(gt=0.0)]
 
@@ -165,8 +165,7 @@ def _merged(rules: Iterable[StageRule]) -> StageRule:
 
 
 def _choices(stage: StageSpec, rule: StageRule) -> StageChoices:
-    has_squeeze = stage.operation == "mbconv"
-    has_expansion = stage.operation not in {"conv", "separable"}
+    without = WITHOUT.get(stage.operation, ())
     repeats = [
         *(rule.repeats or ()),
         *(max(1, stage.repeats + more) for more in rule.more_repeats or ()),
@@ -179,10 +178,11 @@ def _choices(stage: StageSpec, rule: StageRule) -> StageChoices:
     return StageChoices(
         operation=_united(rule.operation, [stage.operation], order=_in_order),
         kernel_size=_united(rule.kernel_size, [stage.kernel_size]),
-        expand_ratio=_united(rule.expand_ratio, [stage.expand_ratio] if has_expansion else ()) or (1,),
+        expand_ratio=_united(rule.expand_ratio, () if "expand_ratio" in without else [stage.expand_ratio])
+        or (1,),
         repeats=_united(repeats, [stage.repeats]),
         channels=_united(channels, [stage.channels]),
-        se_ratio=_united(rule.se_ratio, [stage.se_ratio] if has_squeeze else ()) or (0.0,),
+        se_ratio=_united(rule.se_ratio, () if "se_ratio" in without else [stage.se_ratio]) or (0.0,),
         residual=_united(rule.residual, [stage.residual]),
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from effnet.arch.spec import NetworkSpec
 from effnet.search.points import Value
-from effnet.search.space import FIELDS, SearchSpace
+from effnet.search.space import FIELDS, WITHOUT, SearchSpace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +79,5 @@ def _value(spec: NetworkSpec, index: int, field: str) -> Value | None:
     if index >= len(spec.stages):
         return 0 if field == "repeats" else None
     stage = spec.stages[index]
-    without = {"conv": ("expand_ratio", "se_ratio"), "fused_mbconv": ("se_ratio",)}.get(stage.operation, ())
-    value: Value | None = None if field in without else getattr(stage, field)
+    value: Value | None = None if field in WITHOUT.get(stage.operation, ()) else getattr(stage, field)
     return value

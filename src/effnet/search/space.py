@@ -34,7 +34,7 @@ _SAME = (
 )
 """What all networks of a space have from the backbone, as far as it changes their layers."""
 
-_INERT: dict[str, tuple[str, ...]] = {
+WITHOUT: dict[str, tuple[str, ...]] = {
     "conv": ("expand_ratio", "se_ratio"),
     "fused_mbconv": ("se_ratio",),
     "separable": ("expand_ratio", "se_ratio"),
@@ -241,7 +241,7 @@ class SearchSpace:
         """Return the fields whose value makes no difference to the network."""
         if row["repeats"] == 0:
             return tuple(field for field in FIELDS if field != "repeats")
-        inert = _INERT.get(row["operation"], ())
+        inert = WITHOUT.get(row["operation"], ())
         keeps_shape = self.backbone.stages[index].stride == 1 and in_channels == row["channels"]
         has_shortcut = keeps_shape or row["operation"] == "bottleneck"
         return inert if has_shortcut or row["repeats"] > 1 else (*inert, "residual")
