@@ -7,12 +7,14 @@ from itertools import product
 from random import Random
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from effnet.arch import NetworkSpec, StageSpec, from_dict, network, to_dict
+from effnet.arch import NetworkSpec, StageSpec, from_dict, network, network_cost, to_dict
 from effnet.errors import UserError
+from effnet.nn.model import EfficientNet
 from effnet.search.moves import crossover, mutate, neighbours, sample
 from effnet.search.rules import load_space, space_names
 from effnet.search.space import FIELDS, SearchSpace, StageChoices, spec_hash, spec_text
@@ -83,6 +85,15 @@ def test_the_shipped_spaces_are_those_of_the_papers_and_a_small_one():
     assert space_names() == ["small", "v1", "v2"]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sampled_network_can_be_built(seed):
+    spec = SPACES["small"].spec(sample(SPACES["small"], Random(seed)))
+    with torch.device("meta"):
+        model = EfficientNet(spec)
+    assert sum(values.numel() for values in model.parameters()) == network_cost(spec).params
+
+
+@settings(max_examples=50)
 @given(st.data())
 def test_a_network_gives_back_its_canonical_point(data):
     name = data.draw(NAMES)
@@ -100,6 +111,7 @@ def test_canonical_points_stay_as_they_are(data):
     assert SPACES[name].is_feasible(canonical)
 
 
+@settings(max_examples=50)
 @given(st.data())
 def test_a_canonical_point_depends_on_nothing_but_the_blocks(data):
     name = data.draw(NAMES)
@@ -285,6 +297,7 @@ def test_a_space_has_as_many_stages_as_its_backbone():
         from_dict(SearchSpace, data, "space.json")
 
 
+@settings(max_examples=50)
 @given(st.data(), st.integers(0, 2**32))
 def test_moves_stay_canonical_and_depend_on_their_draws_alone(data, seed):
     name = data.draw(NAMES)
@@ -315,20 +328,22 @@ def test_a_mutation_is_one_of_the_neighbours(data, seed):
 
 @given(st.data(), st.integers(0, 2**32))
 def test_a_child_has_every_value_from_a_parent(data, seed):
-    space = load_space("v2", network("v2-b0"))
+    space = SPACES["small"]
     first, second = (sample(space, Random(data.draw(st.integers(0, 99)))) for _ in range(2))
     child = crossover(space, first, second, Random(seed))
     assert all(value in pair for value, *pair in zip(child, first, second, strict=True))
 
 
 def test_every_network_is_within_reach_by_mutation():
-    found = {TINY.point(BACKBONE)}
+    one = replace(BACKBONE, stages=BACKBONE.stages[1:])
+    space = SearchSpace(name="two", backbone=one, stages=TINY.stages[1:])
+    found = {space.point(one)}
     frontier = list(found)
     while frontier:
-        frontier = [new for point in frontier for new in neighbours(TINY, point) if new not in found]
+        frontier = [new for point in frontier for new in neighbours(space, point) if new not in found]
         frontier = list(dict.fromkeys(frontier))
         found |= set(frontier)
-    assert len(found) == TINY.count()
+    assert len(found) == space.count() == 18 * 3
 
 
 def test_a_space_of_one_network_has_no_neighbours():
