@@ -69,6 +69,10 @@ class Observation:
 class Strategy(Protocol):
     """What to try next, as a function of what was tried: the same history and draws give the same point."""
 
+    @property
+    def takes_fronts(self) -> bool:
+        """Whether it can be told several scores of a point; else they are made one, see `propose`."""
+
     def ask(self, domain: Domain, history: Sequence[Observation], draws: Random) -> Point:
         """Return a feasible, canonical point, by preference one that was not tried.
 
