@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import effnet
-from effnet.cli import ablate, bench, data, inspect, look, scale, search, training, tune, using
+from effnet.cli import ablate, bench, data, inspect, look, scale, search, supernet, training, tune, using
 from effnet.errors import UserError
 
 DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -50,6 +50,7 @@ app.command()(tune.tune)
 app.command()(training.train)
 app.command()(ablate.ablate)
 app.command()(search.search)
+app.command()(supernet.supernet)
 app.command()(using.evaluate)
 app.command()(using.predict)
 app.command()(using.export)

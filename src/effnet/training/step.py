@@ -134,7 +134,7 @@ def train_step(state: TrainState, batch: Batch, experiment: Experiment) -> Tenso
     config, processes = experiment.config, experiment.processes
     seed = step_seed(config.train.seed, batch.step, processes.rank)
     torch.manual_seed(seed)
-    images, targets = _mixed(batch, experiment, seed)
+    images, targets = mixed_batch(batch, experiment, seed)
     state.optimizer.zero_grad(set_to_none=True)
     loss = _accumulate(state, images, targets, batch.settings.batch_size, experiment)
     state.scaler.unscale_(state.optimizer)
@@ -151,7 +151,7 @@ def train_step(state: TrainState, batch: Batch, experiment: Experiment) -> Tenso
 def rehearse_step(state: TrainState, batch: Batch, experiment: Experiment) -> None:
     """Run forward and backward pass and leave everything as it was; arguments as for `train_step`."""
     buffers = [(buffer, buffer.clone()) for buffer in state.model.buffers()]
-    images, targets = _mixed(batch, experiment, step_seed(experiment.config.train.seed, batch.step))
+    images, targets = mixed_batch(batch, experiment, step_seed(experiment.config.train.seed, batch.step))
     _accumulate(state, images, targets, batch.settings.batch_size, experiment)
     state.optimizer.zero_grad(set_to_none=True)
     with torch.no_grad():
@@ -159,7 +159,7 @@ def rehearse_step(state: TrainState, batch: Batch, experiment: Experiment) -> No
             buffer.copy_(before)
 
 
-def _mixed(batch: Batch, experiment: Experiment, seed: int) -> tuple[Tensor, Tensor]:
+def mixed_batch(batch: Batch, experiment: Experiment, seed: int) -> tuple[Tensor, Tensor]:
     """Return normalised images and the weights of their classes, mixed."""
     config, device = experiment.config, experiment.device
     pixels = batch.images.to(device, non_blocking=True)
