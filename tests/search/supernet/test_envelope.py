@@ -92,6 +92,15 @@ class TwoStems:
         return replace(self.spec_of_first, stem_channels=self.variables[0].values[point[0]])
 
 
+@dataclass(frozen=True)
+class OneStem(TwoStems):
+    """A domain of one network."""
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        return (Variable("stem", (8,)),)
+
+
 def test_networks_with_different_stems_share_nothing(space):
     with pytest.raises(UserError) as caught:
         envelope_of(TwoStems(space.backbone))
@@ -99,3 +108,10 @@ def test_networks_with_different_stems_share_nothing(space):
         "networks of the space differ in stem, head, strides, activation or padding (tiny, tiny), which a "
         "supernet cannot share; search that space without one"
     )
+
+
+def test_bottlenecks_are_refused(space):
+    changed = replace(space.backbone.stages[0], operation="bottleneck")
+    with pytest.raises(UserError) as caught:
+        envelope_of(OneStem(replace(space.backbone, stages=(changed,))))
+    assert str(caught.value) == "a supernet has no bottleneck stages; search that space without one"

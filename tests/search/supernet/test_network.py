@@ -198,3 +198,12 @@ def test_blocks_that_can_be_left_out_begin_as_identities(space):
     torch.testing.assert_close(net(IMAGES, shallow), net(IMAGES, deep))
     # Where a network may be without residuals, nothing would come through such a block.
     assert all(bool((block["mbconv"].project.norm.weight == 1).all()) for block in net.stages[1])
+
+
+def test_a_network_without_head_and_with_a_pooled_stem_is_shared_as_well(space):
+    backbone = replace(space.backbone, head_channels=0, stem_kernel_size=7, stem_pooling=True)
+    headless = replace(space, backbone=backbone)
+    net, draws = Supernet(envelope_of(headless)), Random(0)
+    for _ in range(4):
+        spec = headless.spec(random_point(headless, draws))
+        torch.testing.assert_close(net.extract(spec).train()(IMAGES), net(IMAGES, spec))

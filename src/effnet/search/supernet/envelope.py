@@ -71,7 +71,7 @@ def envelope_of(domain: NetworkDomain) -> Envelope:
     """Return what all networks of a space fit into.
 
     Raises:
-        UserError: Networks of the space differ in what a supernet cannot share: strides, stem or head.
+        UserError: The space has bottlenecks, or networks that differ in strides, stem or head.
     """
     return _envelope([domain.spec(domain.canonical(point)) for point in corners(domain.variables)])
 
@@ -111,6 +111,8 @@ def _envelope(specs: Sequence[NetworkSpec]) -> Envelope:
     first = specs[0]
     for spec in specs:
         _check_shared(first, spec)
+    if any(stage.operation == "bottleneck" for spec in specs for stage in spec.stages):
+        raise UserError("a supernet has no bottleneck stages; search that space without one")
     depths = tuple(sorted({len(spec.stages) for spec in specs}))
     forms = tuple(
         _forms([spec.stages[stage] for spec in specs if stage < len(spec.stages)])
@@ -147,6 +149,8 @@ def _check_shared(first: NetworkSpec, other: NetworkSpec) -> None:
     def shared(spec: NetworkSpec) -> tuple[object, ...]:
         return (
             spec.stem_channels,
+            spec.stem_kernel_size,
+            spec.stem_pooling,
             spec.head_channels,
             spec.activation,
             spec.padding,

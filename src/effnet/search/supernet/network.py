@@ -38,7 +38,9 @@ class Supernet(nn.Module):
         super().__init__()
         self.envelope = envelope
         spec = envelope.largest
-        self.stem = ConvNorm(spec, spec.in_channels, spec.stem_channels, kernel_size=3, stride=2)
+        self.stem = ConvNorm(
+            spec, spec.in_channels, spec.stem_channels, kernel_size=spec.stem_kernel_size, stride=2
+        )
         self.stages = nn.ModuleList(
             nn.ModuleList(
                 nn.ModuleDict({name: Block(spec, block) for name, block in forms.items()})
@@ -50,9 +52,11 @@ class Supernet(nn.Module):
             {
                 str(depth): ConvNorm(spec, spec.stages[depth - 1].channels, spec.head_channels)
                 for depth in envelope.depths
+                if spec.head_channels
             }
         )
-        self.classifier = nn.Linear(spec.head_channels, spec.num_classes)
+        last = max(spec.stages[depth - 1].channels for depth in envelope.depths)
+        self.classifier = nn.Linear(spec.head_channels or last, spec.num_classes)
         initialize(self)
         self._quiet_branches()
         for module in self.modules():
