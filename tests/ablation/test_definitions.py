@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from effnet.ablation.definitions import ABLATIONS, ablation_named
+from effnet.arch import network_cost
 from effnet.config import COUPLED
 from effnet.errors import UserError
 from effnet.schedule.progressive import stage_schedule
+from effnet.training.experiment import network_of
 
 
 @pytest.fixture
@@ -164,3 +166,28 @@ def test_scalings_of_figure_8_are_the_networks_of_figure_7(cells):
 def test_what_is_evaluated_at_its_own_size_cannot_be_told_another(study):
     with pytest.raises(UserError, match=r"table5 sets evaluate\.image_size itself"):
         study("table5", changes=["evaluate.image_size=40"])
+
+
+def test_table_3_of_v1_scales_three_networks_as_the_paper(cells):
+    table = cells("v1-table3", full=True)
+    assert len(table) == 14
+    networks = [config.model.network for config in table.values()]
+    assert networks == ["mobilenet-v1"] * 4 + ["mobilenet-v2"] * 5 + ["resnet-50"] * 5
+    compound = table["resnet-50-compound"]
+    assert (compound.model.width, compound.model.depth, sizes_of(compound)) == (1.2, 1.4, (291, 291, 291))
+    assert sizes_of(table["mobilenet-v2-resolution-2"]) == (448, 448, 448)
+    assert {config.progressive.drop_path_rate for config in table.values()} == {(0.0, 0.0)}
+    papers = {cell.name: (cell.paper.top1, cell.paper.macs) for cell in ABLATIONS["v1-table3"].full.cells}
+    assert papers["mobilenet-v1-base"] == (0.706, 0.6e9)
+    assert papers["mobilenet-v2-depth-4"] == (0.768, 1.2e9)
+    assert papers["resnet-50-width-2"] == (0.777, 14.7e9)
+
+
+def test_the_small_networks_of_table_3_of_v1_cost_more_where_they_are_scaled(cells):
+    macs = {
+        name: network_cost(network_of(config.model), config.evaluate.image_size).macs
+        for name, config in cells("v1-table3").items()
+    }
+    for name, cost in macs.items():
+        base = next(macs[other] for other in macs if other.endswith("-base") and other[:-4] in name)
+        assert name.endswith("-base") or 2.5 < cost / base < 6, name

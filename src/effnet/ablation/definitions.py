@@ -5,30 +5,18 @@ Sources: V2 is 2104.00298, V1 is 1905.11946. Their top-1 is on ImageNet-1k, thei
 
 from __future__ import annotations
 
-from effnet.ablation.table import Ablation, Cell, Form, Published
+from effnet.ablation.ingredients import ANY_CLASSES, ONE_SIZE, SMALL, printed
+from effnet.ablation.scalings import SCALINGS
+from effnet.ablation.table import Ablation, Cell, Form
 from effnet.errors import UserError, did_you_mean
-
-_SMALL = "ablation.small"
-_ANY_CLASSES = ("data.classes=0",)
-"""Recipes for ImageNet refuse other data, unless they are told."""
-_FIXED = "progressive.stages=1"
 
 _Cells = tuple[Cell, ...]
 
-
-def _paper(
-    top1: float, std: float | None = None, *, hours: float | None = None, macs: float | None = None
-) -> Published:
-    """Return numbers as the papers print them, in percent."""
-    spread = None if std is None else round(std / 100, 6)
-    return Published(top1=round(top1 / 100, 6), top1_std=spread, train_hours=hours, macs=macs)
-
-
 _TABLE_3 = {
-    "none": _paper(82.8, macs=4.5e9),
-    "1-3": _paper(83.1, macs=7.5e9),
-    "1-5": _paper(83.1, macs=21.3e9),
-    "1-7": _paper(81.7, macs=34.4e9),
+    "none": printed(82.8, macs=4.5e9),
+    "1-3": printed(83.1, macs=7.5e9),
+    "1-5": printed(83.1, macs=21.3e9),
+    "1-7": printed(81.7, macs=34.4e9),
 }
 
 
@@ -46,9 +34,9 @@ def _table_3(base: str) -> _Cells:
 
 _TABLE_5_PX = (128, 192, 300)
 _TABLE_5 = {  # 128 px               192 px               300 px
-    5:       (_paper(78.3, 0.16), _paper(81.2, 0.06), _paper(82.5, 0.05)),
-    10:      (_paper(78.0, 0.08), _paper(81.6, 0.08), _paper(82.7, 0.08)),
-    15:      (_paper(77.7, 0.15), _paper(81.5, 0.05), _paper(83.2, 0.09)),
+    5:       (printed(78.3, 0.16), printed(81.2, 0.06), printed(82.5, 0.05)),
+    10:      (printed(78.0, 0.08), printed(81.6, 0.08), printed(82.7, 0.08)),
+    15:      (printed(77.7, 0.15), printed(81.5, 0.05), printed(83.2, 0.09)),
 }  # fmt: skip
 
 
@@ -72,8 +60,8 @@ def _table_5(last: int) -> _Cells:
 
 
 _TABLE_10 = {
-    "v1-b7": _paper(85.0, hours=54, macs=38e9),
-    "v2-m": _paper(85.1, hours=13, macs=24e9),
+    "v1-b7": printed(85.0, hours=54, macs=38e9),
+    "v2-m": printed(85.1, hours=13, macs=24e9),
 }
 
 
@@ -90,11 +78,11 @@ def _table_10(suffix: str, **changes: tuple[str, ...]) -> _Cells:
 
 
 _TABLE_12 = {  #     one size                  progressive
-    "rn50-224":  (_paper(78.1, hours=4.9),  _paper(78.4, hours=3.5)),
-    "rn50-380":  (_paper(80.0, hours=14.3), _paper(80.3, hours=5.8)),
-    "rn152-380": (_paper(82.4, hours=15.5), _paper(82.9, hours=7.2)),
-    "b4-380":    (_paper(82.9, hours=20.8), _paper(83.1, hours=9.4)),
-    "b5-456":    (_paper(83.7, hours=42.9), _paper(84.0, hours=15.2)),
+    "rn50-224":  (printed(78.1, hours=4.9),  printed(78.4, hours=3.5)),
+    "rn50-380":  (printed(80.0, hours=14.3), printed(80.3, hours=5.8)),
+    "rn152-380": (printed(82.4, hours=15.5), printed(82.9, hours=7.2)),
+    "b4-380":    (printed(82.9, hours=20.8), printed(83.1, hours=9.4)),
+    "b5-456":    (printed(83.7, hours=42.9), printed(84.0, hours=15.2)),
 }  # fmt: skip
 
 
@@ -105,7 +93,7 @@ def _table_12(row: str, label: str, *changes: str) -> _Cells:
         Cell(
             name=f"{row}-baseline",
             label=f"{label}, one size",
-            changes=(*changes, _FIXED),
+            changes=(*changes, ONE_SIZE),
             paper=at_one_size,
         ),
         Cell(name=f"{row}-progressive", label=f"{label}, progressive", changes=changes, paper=progressive),
@@ -129,31 +117,31 @@ def _table_12_small(row: str, network: str, width: float, depth: float) -> _Cell
 
 
 _TABLE_13 = (
-    Cell(name="fixed", label="fixed size", changes=(_FIXED,)),
+    Cell(name="fixed", label="fixed size", changes=(ONE_SIZE,)),
     Cell(
         name="progressive",
         label="progressive resize",
         changes=("progressive.coupled=[]",),
-        paper=_paper(84.3, 0.14),
+        paper=printed(84.3, 0.14),
     ),
-    Cell(name="progressive-adaptive", label="progressive resize, adaptive", paper=_paper(85.1, 0.07)),
+    Cell(name="progressive-adaptive", label="progressive resize, adaptive", paper=printed(85.1, 0.07)),
     Cell(
         name="random",
         label="random resize",
         changes=("progressive.mode=random", "progressive.coupled=[]"),
-        paper=_paper(83.5, 0.11),
+        paper=printed(83.5, 0.11),
     ),
     Cell(
         name="random-adaptive",
         label="random resize, adaptive",
         changes=("progressive.mode=random",),
-        paper=_paper(84.2, 0.10),
+        paper=printed(84.2, 0.10),
     ),
 )
 
 _TABLE_14 = {  # 4 stages                  8 stages                  16 stages
-    128:     (_paper(83.24, hours=6.2), _paper(83.11, hours=6.3), _paper(83.20, hours=7.0)),
-    256:     (_paper(83.15, hours=8.1), _paper(83.07, hours=8.5), _paper(83.23, hours=9.4)),
+    128:     (printed(83.24, hours=6.2), printed(83.11, hours=6.3), printed(83.20, hours=7.0)),
+    256:     (printed(83.15, hours=8.1), printed(83.07, hours=8.5), printed(83.23, hours=9.4)),
 }  # fmt: skip
 _TABLE_14_LAST_PX = 300
 
@@ -175,47 +163,6 @@ def _table_14(last: int) -> _Cells:
     )
 
 
-_SCALINGS = {  #     series        width depth resolution  the paper's
-    "base":         ("",           1.0,  1.0,  1.0,        _paper(76.3, macs=0.4e9)),
-    "width-1.4":    ("width",      1.4,  1.0,  1.0,        None),
-    "width-2":      ("width",      2.0,  1.0,  1.0,        _paper(78.9, macs=1.8e9)),
-    "depth-2":      ("depth",      1.0,  2.0,  1.0,        None),
-    "depth-4":      ("depth",      1.0,  4.0,  1.0,        _paper(79.0, macs=1.8e9)),
-    "resolution-1.4": ("resolution", 1.0, 1.0, 1.4,        None),
-    "resolution-2": ("resolution", 1.0,  1.0,  2.0,        _paper(79.1, macs=1.9e9)),
-    "compound-1":   ("compound",   1.1,  1.2,  1.15,       None),
-    "compound-2":   ("compound",   1.2,  1.4,  1.3,        _paper(81.1, macs=1.8e9)),
-}  # fmt: skip
-
-
-def _scalings(network: str, width: float, depth: float, size_share: float) -> _Cells:
-    """Return one base network made larger along one axis or all.
-
-    Args:
-        network: To scale.
-        width: Of the base.
-        depth: Of the base.
-        size_share: Of the base, as a share of the recipe's last size.
-    """
-    return tuple(
-        Cell(
-            name=name,
-            label=f"{series or name}: w {by_width:g}, d {by_depth:g}, r {by_size:g}",
-            changes=(
-                _FIXED,
-                f"model.network={network}",
-                f"model.width={width * by_width:g}",
-                f"model.depth={depth * by_depth:g}",
-            ),
-            size_shares=(size_share * by_size, size_share * by_size),
-            is_evaluated_there=True,
-            paper=paper,
-            series=series,
-        )
-        for name, (series, by_width, by_depth, by_size, paper) in _SCALINGS.items()
-    )
-
-
 _ALL = (
     Ablation(
         name="table3",
@@ -224,8 +171,8 @@ _ALL = (
         question="How many early stages should have Fused-MBConv?",
         remark="The paper's network is V1-B4, which --full trains; the small one is V1-B0 made thin, with "
         "the same stages. Fused stages keep their kernels, and have no squeeze-and-excitation.",
-        small=Form(recipe=_SMALL, changes=(_FIXED,), cells=_table_3("v1-b0.stride8")),
-        full=Form(recipe="v1-b4.release", changes=(_FIXED, *_ANY_CLASSES), cells=_table_3("v1-b4")),
+        small=Form(recipe=SMALL, changes=(ONE_SIZE,), cells=_table_3("v1-b0.stride8")),
+        full=Form(recipe="v1-b4.release", changes=(ONE_SIZE, *ANY_CLASSES), cells=_table_3("v1-b4")),
     ),
     Ablation(
         name="table5",
@@ -234,8 +181,8 @@ _ALL = (
         question="Do larger images want stronger augmentation?",
         remark="Every network is evaluated at the size at which it was trained. The paper trains a network "
         "from its search space that it does not print; --full trains V2-S.",
-        small=Form(recipe=_SMALL, changes=(_FIXED,), cells=_table_5(32)),
-        full=Form(recipe="v2-s.paper", changes=(_FIXED, *_ANY_CLASSES), cells=_table_5(300)),
+        small=Form(recipe=SMALL, changes=(ONE_SIZE,), cells=_table_5(32)),
+        full=Form(recipe="v2-s.paper", changes=(ONE_SIZE, *ANY_CLASSES), cells=_table_5(300)),
         picture="lines",
         x_label="RandAugment magnitude",
     ),
@@ -246,12 +193,10 @@ _ALL = (
         question="What do the networks of V2 gain where the training is the same?",
         remark="Both are trained progressively. The small networks are V1-B7 and V2-M at a fifth of their "
         "width and depth. The paper does not give the sizes for V1-B7; --full ends at its 600 px.",
-        small=Form(
-            recipe=_SMALL, changes=("model.width=0.2", "model.depth=0.2"), cells=_table_10(".stride8")
-        ),
+        small=Form(recipe=SMALL, changes=("model.width=0.2", "model.depth=0.2"), cells=_table_10(".stride8")),
         full=Form(
             recipe="v2-m.paper",
-            changes=_ANY_CLASSES,
+            changes=ANY_CLASSES,
             cells=_table_10("", v1_b7=("progressive.image_size=[128,600]", "evaluate.image_size=600")),
         ),
     ),
@@ -264,7 +209,7 @@ _ALL = (
         "ResNet-50 at 380 px, ResNet-18 beside its ResNet-152, and two widths of V1-B0 beside its B4 and B5. "
         "The paper does not give the first sizes and the strengths; --full takes 128 px and those of V2-S.",
         small=Form(
-            recipe=_SMALL,
+            recipe=SMALL,
             cells=(
                 *_table_12_small("rn50-380", "timm:resnet10t", 1.0, 1.0),
                 *_table_12_small("rn152-380", "timm:resnet18", 1.0, 1.0),
@@ -274,7 +219,7 @@ _ALL = (
         ),
         full=Form(
             recipe="v1-b4.table12",
-            changes=_ANY_CLASSES,
+            changes=ANY_CLASSES,
             cells=(
                 *_table_12_full("rn50-224", "timm:resnet50", 224),
                 *_table_12_full("rn50-380", "timm:resnet50", 380),
@@ -292,8 +237,8 @@ _ALL = (
         remark="The fixed size is not in the paper's table. Regularization that is not adaptive has the "
         "last stage's strength throughout. The paper does not name the network; its 85.1 % are those "
         "of V2-M, which --full trains.",
-        small=Form(recipe=_SMALL, cells=_TABLE_13),
-        full=Form(recipe="v2-m.paper", changes=_ANY_CLASSES, cells=_TABLE_13),
+        small=Form(recipe=SMALL, cells=_TABLE_13),
+        full=Form(recipe="v2-m.paper", changes=ANY_CLASSES, cells=_TABLE_13),
     ),
     Ablation(
         name="table14",
@@ -301,24 +246,12 @@ _ALL = (
         source="2104.00298, table 14",
         question="How small should the first images be, and how many stages should there be?",
         remark="The paper does not name the network; --full trains V2-S.",
-        small=Form(recipe=_SMALL, cells=_table_14(32)),
-        full=Form(recipe="v2-s.paper", changes=_ANY_CLASSES, cells=_table_14(300)),
+        small=Form(recipe=SMALL, cells=_table_14(32)),
+        full=Form(recipe="v2-s.paper", changes=ANY_CLASSES, cells=_table_14(300)),
         picture="lines",
         x_label="stages",
     ),
-    Ablation(
-        name="fig-scaling",
-        title="Compound scaling",
-        source="1905.11946, figures 3 and 8, table 7",
-        question="Is it better to make a network wider, deeper and its images larger all at once?",
-        remark="The paper's numbers are those of its table 7. Every network is evaluated at the size at "
-        "which it was trained. The small base is a quarter as wide and half as deep as V1-B0, at half the "
-        "size.",
-        small=Form(recipe=_SMALL, cells=_scalings("v1-b0.stride8", 0.25, 0.5, 0.5)),
-        full=Form(recipe="v1-b0.release", changes=_ANY_CLASSES, cells=_scalings("v1-b0", 1.0, 1.0, 1.0)),
-        picture="lines",
-        x_label="multiply-adds an image",
-    ),
+    *SCALINGS,
 )
 
 ABLATIONS = {ablation.name: ablation for ablation in _ALL}
