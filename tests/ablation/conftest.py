@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from effnet.ablation import runner
+from effnet import runs
 from effnet.ablation.definitions import ablation_named
 from effnet.ablation.runner import Study, plan_study
 
@@ -46,8 +46,8 @@ print(json.dumps(result))
 def pretender(tmp_path, monkeypatch) -> None:
     script = tmp_path / "pretender.py"
     script.write_text(PRETENDER)
-    monkeypatch.setattr(runner, "_EFFNET", (sys.executable, "-S", str(script)))
-    monkeypatch.setattr(runner, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(runs, "_EFFNET", (sys.executable, "-S", str(script)))
+    monkeypatch.setattr(runs, "_POLL_SECONDS", 0.01)
 
 
 @pytest.fixture

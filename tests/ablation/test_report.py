@@ -18,15 +18,19 @@ def result(top1, *, seconds=10.0, images=1000, macs=2 * 10**12):
     return {"val_top1": top1, "step_seconds": seconds, "images": images, "macs": macs}
 
 
+def ended(trial, **how):
+    return replace(trial, planned=replace(trial.planned, **how))
+
+
 @pytest.fixture
 def report(study):
     """Three seeds of the first two cells; the third failed once, and the others have not been run."""
     made = study(seeds=3)
     trials = read_trials(made)
     for seed, top1 in enumerate((0.70, 0.72, 0.74)):
-        trials[seed] = replace(trials[seed], result=result(top1))
-        trials[3 + seed] = replace(trials[3 + seed], result=result(top1 + 0.01, seconds=8.0, macs=10**12))
-    trials[6] = replace(trials[6], failure="no room")
+        trials[seed] = ended(trials[seed], result=result(top1))
+        trials[3 + seed] = ended(trials[3 + seed], result=result(top1 + 0.01, seconds=8.0, macs=10**12))
+    trials[6] = ended(trials[6], failure="no room")
     return build_report(made, trials, ENVIRONMENT)
 
 
@@ -107,7 +111,7 @@ def test_the_papers_time_and_arithmetic_stand_beside_its_accuracy_where_it_has_t
 def test_a_picture_of_lines_has_a_panel_for_the_paper(study, tmp_path, name):
     made = study(name, seeds=2)
     trials = [
-        replace(trial, result=result(0.6 + 0.01 * index % 0.1, macs=10**9 * (1 + index)))
+        ended(trial, result=result(0.6 + 0.01 * index % 0.1, macs=10**9 * (1 + index)))
         for index, trial in enumerate(read_trials(made))
     ]
     plot_report(build_report(made, trials, ENVIRONMENT), tmp_path / "lines.png")

@@ -7,9 +7,10 @@ import json
 
 import pytest
 
-from effnet.ablation.runner import InterruptedAblationError, read_trials, run_study
+from effnet.ablation.runner import read_trials, run_study
 from effnet.errors import UserError
 from effnet.recipes import load_recipe
+from effnet.runs import InterruptedRunsError
 
 
 def quiet(text):
@@ -56,7 +57,7 @@ def test_what_is_done_is_not_run_again_and_more_seeds_can_be_added(study):
 
 
 def test_jobs_share_the_processors(study, monkeypatch):
-    monkeypatch.setattr("effnet.ablation.runner.thread_count", lambda workers: 8)
+    monkeypatch.setattr("effnet.runs.thread_count", lambda workers: 8)
     trials = run_study(study(seeds=1, jobs=3), quiet)
     assert {trial.result["threads"] for trial in trials} == {"2"}
     assert "data.workers=2" in trials[0].result["arguments"]
@@ -79,7 +80,7 @@ def test_a_failed_cell_is_recorded_and_does_not_stop_the_others(study, behave, m
 
 def test_an_interruption_lets_every_run_save_and_the_same_call_continues(study, behave):
     behave("fixed", "interrupt")
-    with pytest.raises(InterruptedAblationError, match="the same command continues it"):
+    with pytest.raises(InterruptedRunsError, match="the same command continues it"):
         run_study(study(seeds=1), quiet)
     fixed, *others = read_trials(study(seeds=1))
     assert (fixed.run / "saved").exists()

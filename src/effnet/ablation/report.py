@@ -13,6 +13,7 @@ from matplotlib.ticker import EngFormatter
 
 from effnet.ablation.runner import Study, Trial, command
 from effnet.ablation.table import Cell, Published
+from effnet.runs import threads_each
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +130,7 @@ class Report:
             "recipe": study.form.recipe,
             "seeds": study.seeds,
             "jobs": study.jobs,
-            "threads": study.threads,
+            "threads": threads_each(study.jobs),
             "environment": self.environment,
             "rows": [row.to_dict() for row in self.rows],
         }
@@ -185,7 +186,8 @@ class Report:
             "",
             "Top-1 is of the moving average at the last step; ± is the sample standard deviation over the "
             "seeds. Seconds and images/s are in training steps, waiting for images included, with "
-            f"{_counted(study.jobs, 'run')} at a time of {_counted(study.threads, 'thread')} each. "
+            f"{_counted(study.jobs, 'run')} at a time of {_counted(threads_each(study.jobs), 'thread')} "
+            "each. "
             "Multiply-adds are of the forward pass, in the mean over the run; the factor is that of a whole "
             f"run. {study.ablation.remark}",
             "",

@@ -50,7 +50,8 @@ def ablate(
     """
     from effnet.ablation.definitions import ABLATIONS, ablation_named
     from effnet.ablation.report import build_report
-    from effnet.ablation.runner import InterruptedAblationError, plan_study, run_study
+    from effnet.ablation.runner import plan_study, run_study
+    from effnet.runs import InterruptedRunsError
     from effnet.training.journal import environment
 
     if name is None:
@@ -74,7 +75,7 @@ def ablate(
     )
     try:
         trials = run_study(study, lambda text: None if quiet else typer.echo(text, err=True))
-    except InterruptedAblationError as error:
+    except InterruptedRunsError as error:
         raise InterruptedCommandError(str(error)) from error
     report = build_report(study, trials, environment())
     _write(report)
