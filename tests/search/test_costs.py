@@ -15,7 +15,7 @@ def parts(spec: NetworkSpec, image_size: int, images: int = 1) -> dict[str, floa
     return dict(zip(PARTS, step_parts(spec, image_size, images), strict=True))
 
 
-@pytest.mark.parametrize("name", ["v1-b0", "v2-s", "v1-b4.fused1-5"])
+@pytest.mark.parametrize("name", ["v1-b0", "v2-s", "v1-b4.fused1-5", "resnet-50", "mobilenet-v1"])
 def test_nothing_is_left_out(name):
     spec = network(name)
     found, cost = parts(spec, 96), network_cost(spec, 96)

@@ -53,7 +53,7 @@ def test_what_is_exact_is_learnt_from_twenty():
 
 def test_noise_and_stalled_measurements_are_no_obstacle():
     predictor = fitted(measured(60, seed=1, noise=0.03, stalled=0.05))
-    assert errors(predictor)[-1] < 0.05
+    assert errors(predictor)[36] < 0.05  # Nine of ten.
 
 
 def test_the_error_told_is_that_of_networks_that_were_not_seen():

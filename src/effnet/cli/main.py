@@ -9,7 +9,20 @@ from typing import Annotated, Any
 import typer
 
 import effnet
-from effnet.cli import ablate, bench, data, inspect, look, scale, search, supernet, training, tune, using
+from effnet.cli import (
+    ablate,
+    bench,
+    bench_steps,
+    data,
+    inspect,
+    look,
+    scale,
+    search,
+    supernet,
+    training,
+    tune,
+    using,
+)
 from effnet.errors import UserError
 
 DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -57,6 +70,8 @@ app.command()(using.export)
 data.app.command()(look.check)
 data.app.command()(look.show)
 app.add_typer(data.app, name="data")
+bench.app.command("step-time")(bench_steps.step_time)
+bench.app.command()(bench_steps.fused)
 app.add_typer(bench.app, name="bench")
 
 

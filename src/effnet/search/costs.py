@@ -8,6 +8,7 @@ weights by theirs.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 
 from effnet.arch.accounting import LayerCost, network_cost
@@ -30,6 +31,7 @@ convolutions, those of depthwise ones apart, and those that squeeze-and-excitati
 _BY_STEP = PARTS.index("spatial_macs")
 
 
+@lru_cache(maxsize=8192)
 def step_parts(spec: NetworkSpec, image_size: int, images: int) -> tuple[float, ...]:
     """Return how much of each of `PARTS` a training step has.
 
