@@ -15,7 +15,7 @@ from effnet.arch import NetworkSpec, StageSpec, from_dict, network, network_cost
 from effnet.errors import UserError
 from effnet.search.bounds import BoundedSpace, Bounds, count
 from effnet.search.measures import Measures
-from effnet.search.moves import sample, wander
+from effnet.search.moves import sample
 from effnet.search.points import Anchored
 from effnet.search.rules import load_space
 from effnet.search.space import SearchSpace, StageChoices
@@ -79,18 +79,8 @@ def test_bounds_admit_what_is_within_both(costs):
     bounded.check()
 
 
-def test_wandering_from_the_smallest_networks_finds_what_chance_does_not():
-    least = SMALL.counted(SMALL.smallest[0])
-    bounds = Bounds(max_params=round(1.01 * least.params), max_macs=round(1.5 * least.macs))
-    tight = BoundedSpace(space=SMALL.space, bounds=bounds, image_size=32)
-    assert isinstance(tight, Anchored)
-    assert not any(tight.is_feasible(sample(tight, Random(seed))) for seed in range(10))
-    found = {wander(tight, tight.anchors[0], Random(seed), 12) for seed in range(4)}
-    assert len(found) > 2
-    assert all(tight.is_feasible(point) for point in found)
-
-
 def test_where_nothing_is_feasible_there_is_no_anchor():
+    assert isinstance(domain(), Anchored)
     assert domain(max_params=1).anchors == ()
     assert domain().anchors == domain().smallest
 
