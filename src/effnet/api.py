@@ -9,7 +9,7 @@ from typing import Literal
 
 from effnet.config import Config
 from effnet.data.copies import CopySettings, sides_for
-from effnet.data.images import LabelledImages
+from effnet.data.images import DataSplit, LabelledImages
 from effnet.data.prepare import PreparedStore, prepare_store
 from effnet.data.processes import join_processes
 from effnet.data.selection import ALL, Selection
@@ -102,10 +102,24 @@ def train(
     return start_or_resume_run(config, Path(out), quiet=quiet)
 
 
-def start_run(config: Config, out: Path | None = None, *, quiet: bool = False) -> RunResult:
-    """Train from a configuration in a new run directory, with all processes that torchrun has started."""
+def start_run(
+    config: Config, out: Path | None = None, *, quiet: bool = False, images: DataSplit | None = None
+) -> RunResult:
+    """Train from a configuration in a new run directory, with all processes that torchrun has started.
+
+    Args:
+        config: Of the run, see `configure`.
+        out: Its folder; None: ``runs/<date>-<time>-<model>``.
+        quiet: Show nothing while training.
+        images: What ``config.data`` names, where it is open already.
+
+    Raises:
+        UserError: Something in the configuration cannot be had.
+    """
     with join_processes(config.train.device) as processes:
-        experiment, told = with_fitting_micro_batch(prepare_experiment(config, processes=processes))
+        experiment, told = with_fitting_micro_batch(
+            prepare_experiment(config, data=images, processes=processes)
+        )
         path = out or default_run_path(experiment.spec.name)
         _check_out(path, Path(experiment.config.data.source))
         check_tracking(experiment.config.tracking)

@@ -254,6 +254,20 @@ GOLDEN: dict[str, Golden] = {
         randaugment=5,
         drop_path=0.1,
     ),
+    # 3 epochs of 10,000 images, 64 a step: 156.25 steps an epoch. 8e-3 after 0.3 epochs, a cosine.
+    "search": Golden(
+        468,
+        (32,),
+        {
+            0: 0.0,
+            46: 8e-3 * 46 / 46.875,
+            47: 4e-3 * (1 + cos(pi * 47 / 468)),
+            234: 4e-3,
+            467: 4e-3 * (1 + cos(pi * 467 / 468)),
+        },
+        dropout=0.0,
+        drop_path=0.0,
+    ),
     # As if of 960 images: 15 steps an epoch, 1e-3 after 5 epochs, a cosine.
     "scratch": Golden(
         1500,

@@ -41,7 +41,7 @@ def test_the_shipped_recipes_are_all_there():
     small = [f"v2-{size}.small-gpu" for size in ("s", "m", "l")]
     others = ("resnet50-224", "resnet50", "resnet152", "v1-b4", "v1-b5")
     table12 = [f"{name}.table12" for name in others]
-    own = ["ablation.small", "cifar10", "demo", "finetune", "scratch"]
+    own = ["ablation.small", "cifar10", "demo", "finetune", "scratch", "search"]
     assert recipe_names() == sorted(
         [*releases, *papers, *v1, *large, *transfers, *rivals, *small, *table12, *own]
     )
@@ -57,6 +57,7 @@ def test_every_recipe_is_listed_once_under_a_heading():
         "demo",
         "finetune",
         "scratch",
+        "search",
     ]
 
 

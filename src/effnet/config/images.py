@@ -70,10 +70,13 @@ class DataConfig:
     mistake; 0: any number."""
     val_fraction: Fraction = 0.2
     """Share of each class held out where the data has no validation split of its own."""
+    minival_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of each class of the training images to validate on instead of the validation images, which then
+    stay unseen: for choices that are made by the result, as those of a search. 0: none."""
     max_train_images: NonNegativeInt = 0
     """Train on about that many images, of each class its share; 0: on all. Validation keeps its own."""
     split_seed: Seed = 0
-    """Of the draws of ``val_fraction`` and ``max_train_images``."""
+    """Of the draws of ``val_fraction``, ``minival_fraction`` and ``max_train_images``."""
     workers: NonNegativeInt = 0
     """Threads that prepare images; 0: one for each processor."""
     resident: bool = False

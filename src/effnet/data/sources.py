@@ -36,6 +36,9 @@ _Splits = tuple[LabelledImages, LabelledImages | None]
 def open_configured(config: DataConfig) -> DataSplit:
     """Open the data that a configuration names and split it, unless it comes split.
 
+    Where a minival is asked for, it is drawn from what would be trained on, and takes the place of the
+    validation images.
+
     Raises:
         UserError: See `open_data`.
     """
@@ -45,6 +48,8 @@ def open_configured(config: DataConfig) -> DataSplit:
         split_seed=config.split_seed,
         selection=Selection.of(config),
     )
+    if config.minival_fraction:
+        data = _held_out(data.train, config.minival_fraction, config.split_seed)
     if not config.max_train_images:
         return data
     return replace(data, train=stratified_subset(data.train, config.max_train_images, seed=config.split_seed))
@@ -83,10 +88,14 @@ def open_data(source: str, *, val_fraction: float, split_seed: int, selection: S
         )
     if val is not None:
         return DataSplit(train=train, val=val, is_drawn=False)
-    held_out = stratified_split(train, val_fraction=val_fraction, seed=split_seed)
+    return _held_out(train, val_fraction, split_seed)
+
+
+def _held_out(images: LabelledImages, fraction: float, seed: int) -> DataSplit:
+    held_out = stratified_split(images, val_fraction=fraction, seed=seed)
     return DataSplit(
-        train=train.subset(np.flatnonzero(~held_out)),
-        val=train.subset(np.flatnonzero(held_out)),
+        train=images.subset(np.flatnonzero(~held_out)),
+        val=images.subset(np.flatnonzero(held_out)),
         is_drawn=True,
     )
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 _GROUPS = {
-    "your own images, and a first try": r"demo|scratch|finetune.*|cifar10|ablation\.small",
+    "your own images, and a first try": r"demo|scratch|finetune.*|cifar10|ablation\.small|search",
     "from ImageNet weights to public data sets": r"transfer-.*",
     "ImageNet-1k from scratch: EfficientNetV2": r"v2-\w+\.(release|paper|torchvision|small-gpu)",
     "ImageNet-1k from scratch: EfficientNet V1": r"v1-\w+\.(release|randaugment)",

@@ -1,0 +1,88 @@
+"""``effnet search`` on the digits, with the smallest trainings that there are."""
+
+import json
+
+import pytest
+
+TINY = (
+    "--set", "train.epochs=1", "--set", "data.max_train_images=64", "--set", "progressive.image_size=[8,8]",
+    "--set", "evaluate.image_size=8", "--strategy", "random", "--eta", "0", "--max-params", "400000",
+    "--step-seconds", "0.1",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("search") / "study"
+
+
+def test_a_search_trains_candidates_and_writes_what_comes_out(effnet, folder):
+    answer = effnet(
+        "search", "digits", "--trials", "2", "--workers", "2", "--out", str(folder), *TINY, "--json"
+    )
+    assert answer.code == 0, answer.err
+    report = json.loads(answer.out)
+    assert report["states"] == {"done": 2}
+    assert report["backbone_rank"] in {1, 2}
+    assert {path.name for path in folder.iterdir()} >= {
+        "best.json", "leaderboard.json", "leaderboard.md", "pareto.png", "study.db", "trials",
+    }  # fmt: skip
+
+
+def test_what_was_found_is_a_network_as_every_other(effnet, folder):
+    answer = effnet("models", str(folder / "best.json"))
+    assert answer.code == 0, answer.err
+    answer = effnet(
+        "plan", "digits", "--model", str(folder / "best.json"), "--recipe", "search", "--no-measure"
+    )
+    assert answer.code == 0, answer.err
+
+
+def test_the_folder_is_enough_to_go_on_and_there_is_nothing_left_to_do(effnet, folder):
+    answer = effnet("search", "--study", str(folder), "--trials", "2")
+    assert answer.code == 0, answer.err
+    assert "2 of them ended before" in answer.err
+    assert "train the best with: effnet train DATA --model" in answer.out
+
+
+def test_the_report_can_be_written_again_at_any_time(effnet, folder):
+    (folder / "best.json").unlink()
+    answer = effnet("search", "--study", str(folder), "--report")
+    assert answer.code == 0, answer.err
+    assert (folder / "best.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("digits", "--max-params", "10"), "max_params is 10, and the smallest has"),
+        (("digits", "--space", "v3"), "unknown space 'v3'"),
+        (("digits", "--objective", "v3"), "unknown objective 'v3'"),
+        (("digits", "--strategy", "tpe", "--strategy", "random"), "a study has one --strategy"),
+        (("digits", "--table", "x.json"), "leave DATA out"),
+        ((), "name the images to search on"),
+        (("nowhere",), "'nowhere' does not exist"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(effnet, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    answer = effnet("search", *arguments)
+    assert answer.code == 2
+    assert message in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_a_study_of_another_space_is_refused(effnet, folder):
+    answer = effnet("search", "digits", "--space", "v2", "--study", str(folder))
+    assert answer.code == 2
+    assert "was begun differently" in answer.err
+    assert "space.name" in answer.err
+
+
+def test_a_database_that_is_away_is_said_in_one_line(effnet, tmp_path):
+    answer = effnet(
+        "search", "digits", "--study", "postgresql://127.0.0.1:1/none", "--out", str(tmp_path / "s")
+    )
+    assert answer.code == 1
+    assert answer.err.count("\n") == 1
+    assert "127.0.0.1" in answer.err
