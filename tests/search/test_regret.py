@@ -6,7 +6,10 @@ import pytest
 
 from effnet.errors import UserError
 from effnet.search.objective import Objective
+from effnet.search.proposing import propose
 from effnet.search.regret import Plan, measure_regret
+from effnet.search.strategies import strategy_named
+from effnet.search.table import read_table
 
 
 @pytest.fixture
@@ -37,6 +40,14 @@ def test_regret_is_what_is_missed_of_the_best_reward(path):
         early, late = search.observed
         assert 0.0 <= late <= early < 1.0
     assert max(search.observed[-1] for search in report.of("thompson")) < 0.005
+
+
+def test_the_regret_of_one_ask_is_that_of_its_network(path):
+    (search,) = measure_regret(_plan(path, strategies=("random",), asks=(1,), seeds=1), jobs=1).searches
+    point = propose(strategy_named("random"), read_table(path), [], 0, 0)
+    top1 = (50 + 7 * point[0] + 3 * point[1] - 2 * point[3]) / 100
+    best, found = 0.70 * 1040**-0.05, top1 * (1000 + 10 * sum(point)) ** -0.05
+    assert search.observed == search.predicted == (pytest.approx((best - found) / best),)
 
 
 def test_a_space_that_was_tried_whole_leaves_no_regret(path):

@@ -24,12 +24,12 @@ def test_a_search_that_is_resumed_goes_on_as_it_would_have(name, planted, search
 @pytest.mark.parametrize("name", NAMES)
 def test_a_strategy_that_was_asked_of_another_history_answers_as_a_new_one(name, planted, search):
     domain, used = planted(), strategy_named(name)
-    search(used, domain, 43, seed=1)
-    history = search(strategy_named(name), domain, 40)
+    search(used, domain, 63, seed=1)
+    history = search(strategy_named(name), domain, 60)
     # One that was being tried when others were asked for has ended meanwhile.
     before = [*history[:20], Observation(number=20, point=history[20].point, state="running"), *history[21:]]
     for told in (before, history):
-        assert propose(used, domain, told, 0, 40) == propose(strategy_named(name), domain, told, 0, 40)
+        assert propose(used, domain, told, 0, 60) == propose(strategy_named(name), domain, told, 0, 60)
 
 
 @pytest.mark.parametrize("scores", [1, 2])
