@@ -128,6 +128,15 @@ def test_only_what_was_trained_to_the_end_is_ranked_and_all_is_counted():
     assert sorted(row["number"] for row in data["not_complete"]) == [4, 5, 6, 7]
 
 
+def test_reasons_that_differ_in_numbers_alone_are_one():
+    network_of = [network(("mbconv", 3, 1), ("mbconv", 5, repeats)) for repeats in (1, 2)]
+    trials = [
+        trial(number, network_of[number], None, 10.0, "stopped", f"with {accuracy} it was 3rd of {number}")
+        for number, accuracy in enumerate(("35.5%", "34.81%"))
+    ]
+    assert report(trials=tuple(trials)).reasons == [("stopped", "with 35.5% it was 3rd of 0", 2)]
+
+
 def test_a_candidate_without_a_measure_that_the_objective_needs_is_not_ranked():
     assert report("latency").entries == ()
     assert numbers(report("latency", (*TRIALS[1:], trial(8, BACKBONE, 0.5, latency_ms=3.0))).entries) == [8]
@@ -208,7 +217,7 @@ def test_a_study_without_a_trained_candidate_has_leaderboards_that_say_so(tmp_pa
     assert set(written) == {"leaderboard", "json"}
     text = written["leaderboard"].read_text()
     assert "No candidate has been trained to the end yet." in text
-    assert "- 2 failed: out of memory" in text
+    assert "- 2 failed, such as: out of memory" in text
     assert write_report(report(trials=()), tmp_path)["json"].is_file()
 
 

@@ -101,7 +101,10 @@ def to_markdown(report: Report) -> str:
         lines += ["", *_remarks(report), *_shared_table(report)]
     if report.reasons:
         lines += ["## Not trained to the end", ""]
-        lines += [f"- {number} {state}: {reason}" for state, reason, number in report.reasons]
+        lines += [
+            f"- {number} {state}{', such as' if number > 1 else ''}: {reason}"
+            for state, reason, number in report.reasons
+        ]
         lines += [""]
     return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -102,9 +103,17 @@ class Report:
 
     @property
     def reasons(self) -> list[tuple[str, str, int]]:
-        """State, reason and number of the trials that did not end as planned, the most frequent first."""
-        counted = Counter((trial.state, trial.reason) for trial in self.trials if trial.reason)
-        return [(state, reason, number) for (state, reason), number in counted.most_common()]
+        """State, reason and number of the trials that did not end as planned, the most frequent first.
+
+        Reasons that differ in numbers alone are one; the first of them is given.
+        """
+        found: dict[tuple[str, str], list[str]] = {}
+        for trial in self.trials:
+            if trial.reason:
+                kind = re.sub(r"\d[\d.,]*", "#", trial.reason)
+                found.setdefault((trial.state, kind), []).append(trial.reason)
+        counted = [(state, reasons[0], len(reasons)) for (state, _), reasons in found.items()]
+        return sorted(counted, key=lambda each: -each[2])
 
     @property
     def volume_beyond_backbone(self) -> float | None:
