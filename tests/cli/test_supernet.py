@@ -44,11 +44,19 @@ def test_a_supernet_is_trained_checked_and_ranks(effnet, photos, recipe, space, 
         recipe,
         "--out",
         out,
-        "--minival",
-        "6",
         "--quiet",
     )
-    answer = effnet(*begin, "--set", "train.epochs=1", "--set", "data.workers=1", "--rank", "8")
+    answer = effnet(
+        *begin,
+        "--set",
+        "train.epochs=1",
+        "--set",
+        "data.workers=1",
+        "--set",
+        "data.minival_fraction=0.3",
+        "--rank",
+        "8",
+    )
     assert answer.code == 0
     assert "the supernet is trained" in answer.out
     assert "the ranking is unchecked, and NOT to be believed before: check it with --check 20" in answer.out

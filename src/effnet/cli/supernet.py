@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from effnet.search.supernet.ranking import Ranked
 
 _SHOWN = 10
-_RECIPE = "ablation.small"
+_RECIPE = "search"
 
 
 def supernet(
@@ -33,7 +33,7 @@ def supernet(
         Path, typer.Option(help="Folder of the supernet; the same command continues what is in it.")
     ] = Path("runs/supernet"),
     space: Annotated[
-        str | None, typer.Option(help="Name or file of a space of networks, to begin a supernet.")
+        str | None, typer.Option(help="Name or file of a space of networks, to begin a supernet with.")
     ] = None,
     recipe: Annotated[
         str, typer.Option(help="Recipe of the training; its network is that of the space.")
@@ -47,14 +47,6 @@ def supernet(
         float,
         typer.Option(min=0.0, max=1.0, help="Share of the largest network's answer in what others learn."),
     ] = 0.5,
-    minival: Annotated[
-        int,
-        typer.Option(
-            metavar="IMAGES",
-            min=0,
-            help="Training images held out to compare networks by. 0: a fifth, at most 10,000.",
-        ),
-    ] = 0,
     check: Annotated[
         int,
         typer.Option(
@@ -94,8 +86,7 @@ def supernet(
     """
     from effnet.search.supernet.work import SupernetWork
 
-    settings = {"between": between, "distillation": distillation, "minival_images": minival}
-    folder = _folder(data, out, space, recipe, changes, settings)
+    folder = _folder(data, out, space, recipe, changes, between, distillation)
     work = SupernetWork(folder, images=images)
 
     def say(text: str) -> None:
@@ -150,7 +141,8 @@ def _folder(
     space: str | None,
     recipe: str,
     changes: list[str] | None,
-    settings: dict[str, Any],
+    between: int,
+    distillation: float,
 ) -> SupernetFolder:
     from effnet.api import configure
     from effnet.search.rules import load_space, space_names
@@ -163,7 +155,8 @@ def _folder(
     if space is None:
         raise UserError(f"name the space with --space: one of {', '.join(space_names())}, or a file")
     config = configure(data, recipe=recipe, changes=changes or ())
-    return begin_supernet(out, config, SupernetSettings(space=load_space(space), **settings))
+    settings = SupernetSettings(space=load_space(space), between=between, distillation=distillation)
+    return begin_supernet(out, config, settings)
 
 
 def _print_check(check: Check, least_tau: float) -> None:

@@ -79,7 +79,7 @@ def photos(tmp_path_factory) -> Path:
 def config(photos) -> Config:
     """14 steps of 8 images at 8 and 16 px."""
     return Config(
-        data=DataConfig(source=str(photos), crop_area=(0.5, 1.0), workers=1),
+        data=DataConfig(source=str(photos), crop_area=(0.5, 1.0), workers=1, minival_fraction=0.2),
         augment=AugmentConfig(operations=0),
         progressive=ProgressiveConfig(
             stages=2, image_size=(8, 16), dropout_rate=(0.1, 0.1), drop_path_rate=(0.0, 0.2)

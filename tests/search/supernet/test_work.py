@@ -33,7 +33,7 @@ from effnet.training.loop import InterruptedRunError
 
 @pytest.fixture(scope="module")
 def settings(space) -> SupernetSettings:
-    return SupernetSettings(space=space, between=1, minival_images=12)
+    return SupernetSettings(space=space, between=1)
 
 
 def begun(path: Path, config, settings) -> SupernetWork:
@@ -59,10 +59,10 @@ def tensors(work: SupernetWork) -> dict[str, torch.Tensor]:
 def test_a_trained_supernet_is_a_folder_with_checkpoints_and_a_journal(trained, settings):
     files = {str(file.relative_to(trained)) for file in trained.rglob("*") if file.is_file()}
     assert {"supernet.json", "largest.json", "training/config.toml", "training/metrics.jsonl"} <= files
-    # 36 images without those of validation and minival, 8 a step, three epochs.
-    assert "training/checkpoints/step-00000013.safetensors" in files
+    # 39 images without those of validation and minival, 8 a step, three epochs.
+    assert "training/checkpoints/step-00000014.safetensors" in files
     evaluations = [r for r in read_metrics(trained / "training" / "metrics.jsonl") if "val_largest_top1" in r]
-    assert [record["step"] for record in evaluations] == [6, 13]
+    assert [record["step"] for record in evaluations] == [7, 14]
     assert open_supernet(trained).settings == settings
 
 
@@ -81,7 +81,7 @@ def test_a_supernet_that_was_stopped_ends_like_one_that_was_not(
         patch.setattr(training, "sandwich_step", step)
         with pytest.raises(InterruptedRunError) as caught:
             work.train()
-    assert str(caught.value) == "stopped after step 5 of 13; the same command continues"
+    assert str(caught.value) == "stopped after step 5 of 14; the same command continues"
     again = begun(path, config, settings)
     with again.display(quiet=True):
         again.train()
@@ -140,7 +140,7 @@ def test_a_check_trains_networks_alone_on_the_same_images(checked, trained):
 
 def test_a_check_is_not_done_twice(checked, monkeypatch):
     work, check, _ = checked
-    monkeypatch.setattr(checking, "train", None)
+    monkeypatch.setattr(checking, "start_or_resume_run", None)
     with work.display(quiet=True):
         again = work.check(5, epochs=1.0)
     assert again == check
@@ -267,4 +267,14 @@ def test_weights_to_start_from_are_refused(config, settings, tmp_path, monkeypat
         work.train()
     assert str(caught.value) == (
         "a supernet is trained from nothing and as a whole, so that train.head_epochs cannot be set"
+    )
+
+
+def test_without_images_held_out_nothing_can_be_compared(config, settings, tmp_path):
+    data = replace(config.data, minival_fraction=0.0)
+    with pytest.raises(UserError) as caught:
+        begin_supernet(tmp_path / "none", replace(config, data=data), settings)
+    assert str(caught.value) == (
+        "networks are compared on images held out of those to train on; set data.minival_fraction, such as "
+        "to 0.1, or take the recipe search"
     )

@@ -8,25 +8,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from effnet.api import run_config
+from effnet.api import run_config, start_or_resume_run
 from effnet.arch.accounting import network_cost
 from effnet.arch.io import spec_from_json, spec_to_json
 from effnet.arch.spec import NetworkSpec
 from effnet.errors import UserError
 from effnet.files import whole_file
-from effnet.recipes import config_to_toml
 from effnet.search.ledger import Ledger
 from effnet.search.points import Point
 from effnet.search.space import SearchSpace
 from effnet.search.supernet.agreement import Agreement, agreement
 from effnet.search.supernet.folder import SupernetFolder, read_json, write_json
 from effnet.search.supernet.ranking import Ranked
-from effnet.training.display import open_display
-from effnet.training.experiment import prepare_experiment
-from effnet.training.journal import create_run, holds_run, open_run
-from effnet.training.loop import train
+from effnet.training.journal import open_run
 from effnet.training.same_run import check_same_config
-from effnet.training.split import write_split
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,16 +83,10 @@ def train_alone(folder: SupernetFolder, spec: NetworkSpec, *, epochs: float) -> 
         # Only the last accuracy counts, and each evaluation of the minival takes time.
         evaluate=replace(config.evaluate, every_epochs=max(epochs, config.evaluate.every_epochs)),
     )
-    is_begun = holds_run(path)
-    if is_begun:
-        check_same_config(config, run_config(open_run(path)), path)
     if result.is_file():
+        check_same_config(config, run_config(open_run(path)), path)
         return float(read_json(result)["val_top1"])
-    experiment = prepare_experiment(config, data=folder.data)
-    run = open_run(path) if is_begun else create_run(path, config_to_toml(experiment.config))
-    write_split(run.split_path, experiment.data)
-    with open_display(experiment.schedule, quiet=True) as display:
-        done = train(experiment, run, display, resume=is_begun)
+    done = start_or_resume_run(config, path, quiet=True)
     write_json(result, done.to_dict())
     return done.val_top1
 

@@ -16,11 +16,9 @@ from effnet.arch.io import from_dict, spec_to_json, to_dict
 from effnet.arch.spec import SPEC_CONFIG, NetworkSpec
 from effnet.config import Config
 from effnet.config.ranges import NonNegativeInt
-from effnet.data.images import DataSplit
 from effnet.errors import UserError
 from effnet.files import whole_file
 from effnet.recipes import config_to_toml
-from effnet.search.minival import open_with_minival
 from effnet.search.space import SearchSpace
 from effnet.search.supernet.envelope import Envelope, envelope_of
 from effnet.training.experiment import Experiment, prepare_experiment
@@ -43,8 +41,6 @@ class SupernetSettings:
     distillation: Share = 0.5
     """Of the largest network's answer in what the others learn; the rest are the labels, without which little
     is learnt in a short training, because the largest knows nothing at first."""
-    minival_images: NonNegativeInt = 0
-    """Training images held out to compare networks by; 0: a fifth, at most 10,000."""
 
 
 @plain_dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,11 +54,6 @@ class SupernetFolder:
     experiment: Experiment
     run: Run
     """Its training, in ``training``."""
-
-    @property
-    def data(self) -> DataSplit:
-        """What is trained on, and the minival as ``val``."""
-        return self.experiment.data
 
     @property
     def alone(self) -> Path:
@@ -96,6 +87,11 @@ def begin_supernet(path: Path, config: Config, settings: SupernetSettings) -> Su
     Raises:
         UserError: Something cannot be had, or the folder is about something else.
     """
+    if not config.data.minival_fraction:
+        raise UserError(
+            "networks are compared on images held out of those to train on; set data.minival_fraction, such "
+            "as to 0.1, or take the recipe search"
+        )
     envelope = envelope_of(settings.space)
     path.mkdir(parents=True, exist_ok=True)
     largest = path / "largest.json"
@@ -107,12 +103,11 @@ def begin_supernet(path: Path, config: Config, settings: SupernetSettings) -> Su
     if holds_run(training):
         check_same_config(config, run_config(open_run(training)), path)
         return open_supernet(path)
-    data = open_with_minival(config.data, images=settings.minival_images)
-    experiment = prepare_experiment(config, data=data)
+    experiment = prepare_experiment(config)
     with whole_file(path / SETTINGS_FILE) as temporary:
         temporary.write_text(json.dumps(to_dict(settings), indent=1) + "\n", encoding="utf-8")
     run = create_run(training, config_to_toml(experiment.config))
-    write_split(run.split_path, data)
+    write_split(run.split_path, experiment.data)
     return _folder(path, settings, envelope, experiment, run)
 
 
@@ -130,9 +125,8 @@ def open_supernet(path: Path) -> SupernetFolder:
     settings = from_dict(SupernetSettings, read_json(settings_path), str(settings_path))
     run = open_run(path / "training")
     config = run_config(run)
-    data = open_with_minival(config.data, images=settings.minival_images)
-    check_split(run.split_path, data)
-    experiment = prepare_experiment(config, data=data)
+    experiment = prepare_experiment(config)
+    check_split(run.split_path, experiment.data)
     return _folder(path, settings, envelope_of(settings.space), experiment, run)
 
 

@@ -37,7 +37,7 @@ class SupernetTraining:
     """A supernet, what it is trained with, and where that is written.
 
     Args:
-        experiment: Its network is the largest one of the space; its ``val`` is the minival.
+        experiment: Its network is the largest one of the space; its ``val`` is a minival.
         domain: The space.
         envelope: Of the space.
         between: How many random networks a step trains besides the largest and the smallest.
