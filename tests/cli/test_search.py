@@ -61,7 +61,7 @@ def test_the_report_can_be_written_again_at_any_time(effnet, folder):
         (("digits", "--strategy", "tpe", "--strategy", "random"), "a study has one --strategy"),
         (("digits", "--table", "x.json"), "leave DATA out"),
         ((), "name the images to search on"),
-        (("nowhere",), "'nowhere' does not exist"),
+        (("nowhere",), "nowhere' does not exist"),
     ],
 )
 def test_mistakes_end_in_one_sentence(effnet, tmp_path, monkeypatch, arguments, message):
