@@ -52,6 +52,14 @@ def test_the_report_can_be_written_again_at_any_time(effnet, folder):
     assert (folder / "best.json").is_file()
 
 
+def test_optunas_dashboard_has_something_to_show(effnet, folder):
+    optuna = pytest.importorskip("optuna")
+    url = f"sqlite:///{folder / 'optuna.db'}"
+    answer = effnet("search", "--study", str(folder), "--report", "--optuna", url)
+    assert answer.code == 0, answer.err
+    assert len(optuna.load_study(study_name=folder.name, storage=url).trials) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -48,6 +48,11 @@ def test_the_space_is_around_the_backbone_for_the_images_classes_at_the_sizes_of
         assert first.point == study.space.point(backbone)
 
 
+def test_candidates_are_never_compared_on_the_validation_images(tmp_path):
+    with begin(tmp_path / "s", recipe="demo") as study:
+        assert study.settings.run.data.minival_fraction == 0.1
+
+
 def test_another_backbone_can_be_given(tmp_path):
     path = tmp_path / "tiny.json"
     path.write_text(spec_to_json(BACKBONE))

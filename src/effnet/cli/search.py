@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,6 +103,12 @@ def search(
     report: Annotated[
         bool, typer.Option("--report", help="Write the report of a study as it is, and try nothing.")
     ] = False,
+    optuna: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="With the report, copy the study to this storage, for `optuna-dashboard URL`."
+        ),
+    ] = None,
     step_seconds: Annotated[
         float | None,
         typer.Option(help="Spent on measuring the training step of each candidate. Default: 4.", min=0.01),
@@ -142,10 +149,10 @@ def search(
             as_json=as_json,
         )
         return
-    from effnet.data.threads import thread_count
     from effnet.search.bounds import Bounds
     from effnet.search.joining import Place, Request, open_study, opened_study
     from effnet.search.patience import Patience
+    from effnet.search.places import trial_threads
     from effnet.search.study import SystematicFailureError, run_study
 
     def say(text: str) -> None:
@@ -176,14 +183,14 @@ def search(
     place = Place.of(study, out)
     if report:
         with opened_study(place) as there:
-            _finish(there, as_json=as_json)
+            _finish(there, optuna, as_json=as_json)
         return
     with _stopping() as stop:
         opened = open_study(
             request,
             place,
             patience=Patience(announce=say, is_stopped=stop.is_set),
-            threads=max(thread_count(0) // workers, 1),
+            threads=trial_threads(workers),
             announce=say,
         )
         with opened:
@@ -199,7 +206,7 @@ def search(
                 )
             except SystematicFailureError as error:
                 raise FailedCommandError(str(error)) from error
-            _finish(opened, as_json=as_json)
+            _finish(opened, optuna, as_json=as_json)
     if stop.is_set():
         raise InterruptedCommandError(
             f"stopped, and what was tried is saved; continue with: effnet search --study {place.folder}"
@@ -268,15 +275,23 @@ def _line(study: Study, progress: Progress) -> str:
     return ", ".join(parts)
 
 
-def _finish(study: Study, *, as_json: bool) -> None:
-    """Write the report and print it."""
+def _finish(study: Study, optuna: str | None, *, as_json: bool) -> None:
+    """Write the report and print it; copy the study to Optuna's storage where that is asked for."""
+    from filelock import FileLock
+
     from effnet.search.leaderboard import cells, columns, write_report
     from effnet.search.report import build_report
 
     report = build_report(
         study.ledger.trials(), study.space, study.settings.objective, study=study.ledger.name
     )
-    files = write_report(report, study.folder)
+    # Several processes of this machine may come to the end at once.
+    with FileLock(study.folder / ".report.lock"):
+        files = write_report(report, study.folder)
+        if optuna:
+            _copy_to_optuna(study, optuna)
+    if int(os.environ.get("RANK", "0")):
+        return
     if as_json:
         print_json(report.to_dict() | {"files": {name: str(path) for name, path in files.items()}})
         return
@@ -288,3 +303,15 @@ def _finish(study: Study, *, as_json: bool) -> None:
     typer.echo(f"leaderboard and pictures: {', '.join(str(path) for path in files.values())}")
     if report.winner:
         typer.echo(f"train the best with: effnet train DATA --model {files['best']}")
+
+
+def _copy_to_optuna(study: Study, url: str) -> None:
+    from effnet.search.optuna_export import export_to_optuna
+
+    export_to_optuna(
+        study.ledger,
+        url,
+        name=study.folder.resolve().name,
+        variables=study.space.variables,
+        objective=study.settings.objective,
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from sqlalchemy import make_url
 
 from effnet.api import configure
@@ -35,6 +36,8 @@ from effnet.training.experiment import prepare_experiment
 
 SPACE, RECIPE, STRATEGY = "small", "search", "thompson"
 """What a study has where nothing else is asked for."""
+MINIVAL = 0.1
+"""Share of the training images to compare candidates on, where the recipe holds none out."""
 NO_BOUNDS = Bounds()
 _PLACE_FILE = "study.json"
 
@@ -105,7 +108,7 @@ class Place:
         noted = {"data": source}
         if self.url != _own_url(self.folder) and make_url(self.url).password is None:
             noted["url"] = self.url
-        with whole_file(self.folder / _PLACE_FILE) as temporary:
+        with FileLock(self.folder / ".note.lock"), whole_file(self.folder / _PLACE_FILE) as temporary:
             temporary.write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
 
     @property
@@ -201,7 +204,10 @@ def _begun(place: Place, settings: SearchSettings, space: SearchSpace, patience:
 
 
 def _asked_run(request: Request, source: str) -> Config:
-    return configure(source, recipe=request.recipe or RECIPE, changes=request.changes)
+    """Return the training of candidates, who are never compared on the data's own validation images."""
+    run = configure(source, recipe=request.recipe or RECIPE, changes=request.changes)
+    fraction = run.data.minival_fraction or MINIVAL
+    return replace(run, data=replace(run.data, minival_fraction=fraction))
 
 
 def _asked_space(request: Request, run: Config, images: DataSplit) -> SearchSpace:

@@ -15,13 +15,13 @@ from threading import Event, Lock
 
 from effnet.arch.io import spec_from_json, spec_to_json
 from effnet.arch.spec import NetworkSpec
-from effnet.data.threads import thread_count
 from effnet.errors import UserError
 from effnet.search.bounds import BoundedSpace, count
 from effnet.search.history import observations
 from effnet.search.hopeless import why_hopeless
 from effnet.search.job import Ending, Job
 from effnet.search.ledger import Ledger
+from effnet.search.places import trial_threads
 from effnet.search.points import Point, Strategy
 from effnet.search.predictor import Measured, fit
 from effnet.search.proposing import propose
@@ -158,7 +158,7 @@ def run_study(
         job=Job(
             settings=study.settings,
             source=study.source,
-            threads=max(thread_count(0) // workers, 1),
+            threads=trial_threads(workers),
             reference=study.reference,
         ),
         trials=study.folder / "trials",
@@ -172,7 +172,7 @@ def run_study(
     name = f"{socket.gethostname()}-{os.getpid()}"
     names = [name if workers == 1 else f"{name}-{number + 1}" for number in range(workers)]
     with ThreadPoolExecutor(workers, "worker") as pool:
-        futures = [pool.submit(work, assignment, each) for each in names]
+        futures = [pool.submit(work, assignment, each, place) for place, each in enumerate(names)]
     for future in futures:
         future.result()
     if watch.failure:

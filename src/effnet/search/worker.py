@@ -22,6 +22,7 @@ from effnet.search.history import rung_scores
 from effnet.search.job import Ending, Job, TrialFolder, read_costs, read_ending, write_json
 from effnet.search.ledger import Ledger
 from effnet.search.outbox import Outbox
+from effnet.search.places import trial_environment
 from effnet.search.records import Candidate, Outcome, Rung, Trial
 from effnet.search.trial import INTERRUPTED
 from effnet.training.journal import read_metrics
@@ -69,12 +70,13 @@ class Assignment:
         return Outbox(self.trials / "outbox")
 
 
-def work(assignment: Assignment, name: str) -> None:
+def work(assignment: Assignment, name: str, place: int = 0) -> None:
     """Take trials until there are enough, time is out, or somebody asks to stop.
 
     Args:
         assignment: Of this machine.
         name: Of the worker, for people.
+        place: Its number in this process.
 
     Raises:
         UnreachableError: The database is away for too long; outcomes are kept for the next time.
@@ -90,14 +92,14 @@ def work(assignment: Assignment, name: str) -> None:
             assignment.stop.wait(_IDLE_SECONDS)
             continue
         if trial is not None:
-            _take(assignment, trial)
+            _take(assignment, trial, place)
 
 
-def _take(assignment: Assignment, trial: Trial) -> None:
+def _take(assignment: Assignment, trial: Trial, place: int) -> None:
     if reason := assignment.why_hopeless(trial):
         ending: Ending | None = Ending(state="rejected", reason=reason)
     else:
-        ending = _Attempt(assignment, trial).run()
+        ending = _Attempt(assignment, trial, place).run()
     if ending is None:
         assignment.ledger.release(trial)
     else:
@@ -117,8 +119,9 @@ def _take(assignment: Assignment, trial: Trial) -> None:
 class _Attempt:
     """One try of one trial, from the start of its process to its end."""
 
-    def __init__(self, assignment: Assignment, trial: Trial) -> None:
+    def __init__(self, assignment: Assignment, trial: Trial, place: int) -> None:
         self._assignment = assignment
+        self._place = place
         self._trial = trial
         self._settings = assignment.job.settings
         self._folder = assignment.folder(trial.number)
@@ -146,7 +149,6 @@ class _Attempt:
         write_json(folder.job_path, self._assignment.job)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        threads = self._assignment.job.threads
         with self._folder.log_path.open("a", encoding="utf-8") as log:
             return subprocess.Popen(
                 [*self._assignment.command, str(self._folder.path)],
@@ -154,7 +156,7 @@ class _Attempt:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"},
+                env=trial_environment(os.environ, self._assignment.job.threads, self._place),
                 # Ctrl-C goes to us alone: a run that is asked to stop twice does not save its state.
                 start_new_session=True,
             )
