@@ -73,6 +73,8 @@ def test_noise_is_told_as_error(tmp_path):
     error = prediction_error(noisy, 224, 1, fitted=40)
     # Half of all normal values are within 0.67 standard deviations.
     assert error.median.mean == pytest.approx(0.067, rel=0.35)
+    # Nine rates fit a dozen better than they foretell the others.
+    assert prediction_error(noisy, 224, 1, fitted=12).median.mean > 0.06
     assert error.median.spread > 0
     assert error.median.mean < error.mean.mean < error.nine_of_ten.mean
 

@@ -52,6 +52,13 @@ def test_optimizer_and_average_have_their_share():
     assert average - plain == pytest.approx(4 * cost.params_with_bn_stats, rel=0.05)
 
 
+def test_weights_and_gradients_stay_whatever_the_images():
+    experiment = run(optimizer=SGD, ema=0.0)
+    cost = network_cost(replace(SPEC, num_classes=10), 32)
+    lasting = 2 * memory(experiment, 2) - memory(experiment, 4)
+    assert lasting == pytest.approx(2 * 4 * cost.params + 4 * cost.norm_stats, rel=0.15)
+
+
 def test_the_backward_pass_needs_what_layers_gave():
     experiment = run(optimizer=SGD, ema=0.0)
     cost = network_cost(replace(SPEC, num_classes=10), 32)
