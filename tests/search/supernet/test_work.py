@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from effnet.arch import spec_to_json
+from effnet.arch import network_cost, spec_to_json
 from effnet.arch.io import load_spec
 from effnet.config import ModelConfig
 from effnet.errors import UserError
@@ -201,6 +201,7 @@ def test_a_ranking_is_by_accuracy_with_statistics_of_its_own(checked, trained, s
     assert chosen in [one.point for one in ranked]
     rows = json.loads((trained / "ranking.json").read_text())
     assert [row["name"] for row in rows] == [one.spec.name for one in ranked]
+    assert rows[0]["macs"] == network_cost(best.spec, 16).macs
     assert rows[0]["params"] == sum(p.numel() for p in build_model(best.spec).parameters())
 
 
@@ -233,7 +234,9 @@ def test_what_is_not_to_be_believed_is_not_written(checked):
 def test_of_equal_networks_the_smaller_one_is_first(space):
     points = random_points(space, 8, seed=0)
     assert len(set(points)) == 8
-    ranked = in_order(Ranked(spec=space.spec(point), point=point, accuracy=0.5) for point in points)
+    ranked = in_order(
+        Ranked(spec=space.spec(point), point=point, accuracy=0.5, image_size=16) for point in points
+    )
     macs = [one.to_dict()["macs"] for one in ranked]
     assert macs == sorted(macs)
     assert random_points(space, 8, seed=0) == points

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from effnet.api import run_config, start_or_resume_run
-from effnet.arch.accounting import network_cost
 from effnet.arch.io import spec_from_json, spec_to_json
 from effnet.arch.spec import NetworkSpec
 from effnet.errors import UserError
@@ -160,9 +159,12 @@ def check_by_study(
 
 
 def _compared(one: Ranked, alone: float) -> Compared:
-    cost = network_cost(one.spec)
     return Compared(
-        name=one.spec.name, with_supernet=one.accuracy, alone=alone, params=cost.params, macs=cost.macs
+        name=one.spec.name,
+        with_supernet=one.accuracy,
+        alone=alone,
+        params=one.cost.params,
+        macs=one.cost.macs,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from effnet.arch.accounting import network_cost
+from effnet.arch.accounting import NetworkCost, network_cost
 from effnet.arch.io import spec_to_json
 from effnet.arch.spec import NetworkSpec
 from effnet.errors import UserError
@@ -33,15 +33,23 @@ class Ranked:
     accuracy: float
     """Top-1 on the minival with statistics of its own, as a fraction; lower than what it reaches alone."""
 
+    image_size: int
+    """Side in pixels at which that was measured."""
+
+    @property
+    def cost(self) -> NetworkCost:
+        """Parameters and multiply-adds at the size at which it was measured."""
+        return network_cost(self.spec, self.image_size)
+
     def to_dict(self) -> dict[str, Any]:
         """Return what a ranking says of it."""
-        cost = network_cost(self.spec)
         return {
             "name": self.spec.name,
             "point": list(self.point),
             "accuracy": self.accuracy,
-            "params": cost.params,
-            "macs": cost.macs,
+            "image_size": self.image_size,
+            "params": self.cost.params,
+            "macs": self.cost.macs,
         }
 
 
@@ -77,14 +85,15 @@ def measure(
         for point in points:
             spec = training.adapted(training.domain.spec(point))
             accuracy = yardstick.accuracy(yardstick.calibrated(state.model, spec))
-            ranked.append(Ranked(spec=spec, point=point, accuracy=accuracy))
+            size = yardstick.preprocessing.image_size
+            ranked.append(Ranked(spec=spec, point=point, accuracy=accuracy, image_size=size))
             report(len(ranked), ranked[-1])
     return ranked
 
 
 def in_order(ranked: Iterable[Ranked]) -> list[Ranked]:
     """Return networks, the best first; of equal ones the smaller one first."""
-    return sorted(ranked, key=lambda one: (-one.accuracy, network_cost(one.spec).macs))
+    return sorted(ranked, key=lambda one: (-one.accuracy, one.cost.macs))
 
 
 def write_best(folder: Path, best: Sequence[Ranked]) -> list[Path]:

@@ -164,6 +164,7 @@ class SupernetWork:
                 spec=self.training.adapted(space.spec(tuple(row["point"]))),
                 point=tuple(row["point"]),
                 accuracy=row["accuracy"],
+                image_size=row["image_size"],
             )
             for row in rows[:number]
         ]
