@@ -13,7 +13,6 @@ from effnet.search.records import Candidate, Outcome, Rung
 
 SETTINGS = {"epochs": 3, "bounds": {"max_params": 5}}
 SPACE = {"name": "v2", "kernels": (3, 5)}
-SHORT = 0.02
 
 
 def candidate(*point: int) -> Candidate:
@@ -40,14 +39,19 @@ def ledger(url):
 
 
 @pytest.fixture
-def hasty(url):
-    """Gives up on workers at once."""
-    with Ledger.open(url, SETTINGS, SPACE, lease_seconds=SHORT) as opened:
+def doomed(url):
+    """The ledger of workers whose leases have ended before they begin."""
+    with Ledger.open(url, SETTINGS, SPACE, lease_seconds=-1) as opened:
         yield opened
 
 
-def expire():
-    time.sleep(2 * SHORT)
+def until(condition) -> bool:
+    """Wait for something that another thread does."""
+    for _ in range(3000):
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def test_trials_are_numbered_and_come_back_as_they_were_told(ledger):
@@ -109,60 +113,56 @@ def test_a_proposal_that_fails_leaves_the_ledger_as_it_was(ledger):
     assert ledger.ask(the_next, "a").number == 0
 
 
-def test_a_trial_whose_lease_ran_out_is_taken_over(hasty):
-    lost = hasty.ask(the_next, "a")
-    assert hasty.ask(the_next, "b").number == 1
-    expire()
-    taken = hasty.ask(never, "c")
-    assert (taken.number, taken.owner, taken.tries) == (lost.number, "c", 2)
+def test_a_trial_whose_lease_ran_out_is_taken_over(ledger, doomed):
+    assert ledger.ask(the_next, "a").number == 0
+    lost = doomed.ask(the_next, "b")
+    taken = ledger.ask(never, "c")
+    assert (lost.number, taken.number, taken.owner, taken.tries) == (1, 1, "c", 2)
     assert taken.claim != lost.claim
+    assert ledger.ask(the_next, "d").number == 2
 
 
-def test_signs_of_life_keep_a_trial(url, ledger, hasty):
-    trial = hasty.ask(the_next, "a")
+def test_a_sign_of_life_keeps_a_trial(ledger, doomed):
+    trial = doomed.ask(the_next, "a")
     assert ledger.heartbeat(trial)  # For as long as this one's leases are.
-    expire()
-    assert hasty.ask(the_next, "b").number == 1
+    assert ledger.ask(the_next, "b").number == 1
 
 
-def test_a_late_outcome_is_kept_and_does_not_count(hasty):
-    lost = hasty.ask(the_next, "a")
-    expire()
-    taken = hasty.ask(never, "b")
+def test_a_late_outcome_is_kept_and_does_not_count(ledger, doomed):
+    lost = doomed.ask(the_next, "a")
+    taken = ledger.ask(never, "b")
 
     for _ in range(2):
-        assert not hasty.finish(lost, "done", Measures(accuracy=0.9))
-    assert not hasty.heartbeat(lost)
-    assert not hasty.report_rung(lost, Rung(epochs=1, accuracy=0.9))
-    assert not hasty.release(lost)
-    assert hasty.finish(taken, "done", Measures(accuracy=0.5))
+        assert not doomed.finish(lost, "done", Measures(accuracy=0.9))
+    assert not doomed.heartbeat(lost)
+    assert not doomed.report_rung(lost, Rung(epochs=1, accuracy=0.9))
+    assert not doomed.release(lost)
+    assert ledger.finish(taken, "done", Measures(accuracy=0.5))
 
-    [trial], [late] = hasty.trials(), hasty.late_outcomes()
+    [trial], [late] = ledger.trials(), ledger.late_outcomes()
     assert (trial.measures, trial.rungs, trial.owner) == (Measures(accuracy=0.5), (), "b")
     assert (late.outcome.owner, late.outcome.measures) == ("a", Measures(accuracy=0.9))
 
 
-def test_a_slow_worker_that_nobody_replaced_still_counts(hasty):
-    trial = hasty.ask(the_next, "a")
-    expire()
-    assert hasty.finish(trial, "done", Measures(accuracy=0.5))
-    assert hasty.late_outcomes() == []
+def test_a_slow_worker_that_nobody_replaced_still_counts(doomed):
+    trial = doomed.ask(the_next, "a")
+    assert doomed.finish(trial, "done", Measures(accuracy=0.5))
+    assert doomed.late_outcomes() == []
 
 
-def test_a_trial_that_three_workers_were_lost_in_is_given_up(hasty):
+def test_a_trial_that_three_workers_were_lost_in_is_given_up(doomed):
     for _ in range(3):
-        last = hasty.ask(lambda history: candidate(0), "a", limit=1)
+        last = doomed.ask(lambda history: candidate(0), "a", limit=1)
         assert last.number == 0
-        expire()
 
-    assert hasty.ask(never, "b", limit=1) is None
+    assert doomed.ask(never, "b", limit=1) is None
 
-    [trial] = hasty.trials()
+    [trial] = doomed.trials()
     assert (trial.state, trial.tries) == ("failed", 3)
     assert "3 workers" in trial.reason
-    assert not hasty.finish(last, "done", Measures(accuracy=0.5))
-    assert hasty.trials() == [trial]
-    assert len(hasty.late_outcomes()) == 1
+    assert not doomed.finish(last, "done", Measures(accuracy=0.5))
+    assert doomed.trials() == [trial]
+    assert len(doomed.late_outcomes()) == 1
 
 
 def test_a_trial_that_is_handed_back_was_not_tried(ledger):
@@ -183,23 +183,19 @@ def test_to_finish_twice_is_no_harm(ledger):
     assert ledger.late_outcomes() == []
 
 
-def test_the_heartbeat_outlives_many_leases(hasty):
-    trial = hasty.ask(the_next, "a")
-    with Heartbeat(hasty, trial) as heartbeat:
-        time.sleep(5 * SHORT)
-        assert not heartbeat.is_lost
+def test_the_heartbeat_renews_a_lease_again_and_again(url):
+    with Ledger.open(url, SETTINGS, SPACE, lease_seconds=0.02) as ledger:
+        trial = ledger.ask(the_next, "a")
+        with Heartbeat(ledger, trial) as heartbeat:
+            assert until(lambda: ledger.trials()[0].lease_until > trial.lease_until + 0.1)
+            assert not heartbeat.is_lost
 
 
-def test_the_heartbeat_notices_that_the_trial_is_gone(hasty):
-    lost = hasty.ask(the_next, "a")
-    expire()
-    hasty.ask(never, "b")
-    with Heartbeat(hasty, lost) as heartbeat:
-        for _ in range(500):
-            if heartbeat.is_lost:
-                break
-            time.sleep(0.01)
-        assert heartbeat.is_lost
+def test_the_heartbeat_notices_that_the_trial_is_gone(ledger, doomed):
+    lost = doomed.ask(the_next, "a")
+    ledger.ask(never, "b")
+    with Heartbeat(doomed, lost) as heartbeat:
+        assert until(lambda: heartbeat.is_lost)
 
 
 def test_another_study_is_refused_with_what_differs(url, ledger):

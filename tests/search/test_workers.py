@@ -15,6 +15,7 @@ from effnet.search.ledger import Ledger
 from effnet.search.schema import trials as trial_table
 
 TRIALS = 15
+_PATIENCE = 300
 WORKER = Path(__file__).with_name("ledger_worker.py")
 
 
@@ -54,16 +55,16 @@ def test_workers_that_are_killed_lose_nothing_and_repeat_only_what_they_held(dat
     # All three begin the study at the same time.
     in_trial, in_transaction, unheard = start("in-trial"), start("in-transaction"), start("unheard")
     held = int(in_trial.stdout.readline().removeprefix("holding "))
-    assert in_transaction.wait(60) == unheard.wait(60) == -signal.SIGKILL
+    assert in_transaction.wait(_PATIENCE) == unheard.wait(_PATIENCE) == -signal.SIGKILL
     os.kill(in_trial.pid, signal.SIGKILL)
-    assert in_trial.wait(60) == -signal.SIGKILL
+    assert in_trial.wait(_PATIENCE) == -signal.SIGKILL
     with Ledger.existing(database_url) as ledger:
         left = [trial for trial in ledger.trials() if not trial.has_ended]
     assert {trial.owner.partition("-")[0] for trial in left} <= {"in", "unheard"}
     assert held in {trial.number for trial in left}
     let_leases_end(database_url)
 
-    assert [process.wait(60) for process in [start("lives"), start("lives")]] == [0, 0]
+    assert [process.wait(_PATIENCE) for process in [start("lives"), start("lives")]] == [0, 0]
 
     with Ledger.existing(database_url) as ledger:
         trials = ledger.trials()
