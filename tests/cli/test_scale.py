@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -76,3 +77,14 @@ def test_mistakes(mistake):
     assert "unknown network 'v1-b9'" in mistake("scale", "v1-b9", "--phi", "1")
     assert "give --out x.txt.json" in mistake("scale", "v1-b0", "--phi", "1", "--out", "x.txt")
     assert "width multiplies a network, so it must be above 0" in mistake("scale", "v1-b0", "--width=-1")
+
+
+def test_a_grid_of_real_runs_is_printed_and_chooses_on_training_images(effnet, workspace):
+    tiny = workspace / "tiny.json"
+    options = ["--recipe", workspace / "tiny.toml", "--candidates", "1", "--out", "grid"]
+    answer = effnet("scale", tiny, "--grid", workspace / "photos", *options, "--tolerance", "0.5")
+    assert answer.code == 0, answer.err
+    assert "1 of them are tried" in answer.err
+    assert f"use it with: effnet scale {tiny} --alpha" in answer.out
+    assert Path("grid/table.md").is_file()
+    assert "minival_fraction = 0.2" in Path("grid/recipe.toml").read_text()

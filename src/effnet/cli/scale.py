@@ -19,6 +19,7 @@ from effnet.arch.non_uniform import (
     scale_to_v2_size,
 )
 from effnet.cli.output import print_json, print_table
+from effnet.cli.scale_grid import run_scale_grid
 from effnet.cli.scale_to import parse_target, solve_target
 from effnet.cli.training import JsonOption, SetOption
 from effnet.errors import UserError, did_you_mean
@@ -65,8 +66,9 @@ def scale(
         typer.Option(help="With --to: scale width, depth or resolution alone. Default: all, by the formula."),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="With --to step_ms or latency_ms: how it would be trained.")
-    ] = "scratch",
+        str | None,
+        typer.Option(help="With --grid or --to step_ms: how it is trained; see `effnet train`."),
+    ] = None,
     changes: SetOption = None,
     non_uniform: Annotated[
         bool,
@@ -90,8 +92,22 @@ def scale(
         bool | None,
         typer.Option(help="V1's rule that rounding takes no more than 10 %. Default: not for V2."),
     ] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Train networks of twice the cost on this, to find --alpha, --beta and --gamma, as V1 "
+            "did. Interrupted, the same command continues it.",
+        ),
+    ] = None,
+    candidates: Annotated[int, typer.Option(help="With --grid: how many networks to try.", min=1)] = 12,
+    seeds: Annotated[int, typer.Option(help="With --grid: runs of each network.", min=1)] = 1,
+    jobs: Annotated[int, typer.Option(help="With --grid: runs at a time.", min=1)] = 1,
+    factor: Annotated[float, typer.Option(help="With --grid: multiply-adds by the base's.")] = 2.0,
+    tolerance: Annotated[float, typer.Option(help="With --grid: how far from that, as a share of it.")] = 0.1,
     out: Annotated[
-        Path | None, typer.Option(help="File of the spec, or folder of several. Default: NAME.json.")
+        Path | None,
+        typer.Option(help="File of the spec, or folder of several or a grid. Default: NAME.json."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -103,13 +119,29 @@ def scale(
         guard=guard,
     )
     factors = _given(width=width, depth=depth, resolution=resolution)
-    asked = [phi is not None, bool(factors), to is not None, bool(size)]
+    asked = [phi is not None, bool(factors), to is not None, bool(size), grid is not None]
     _check_one_way(asked, is_non_uniform=non_uniform, has_sizes=bool(size))
     _check_options(way, has_phi=phi is not None or to is not None, axis=axis, to=to)
+    if grid is not None:
+        run_scale_grid(
+            model,
+            grid,
+            out=out or Path("runs") / f"scale-{spec.name.replace('/', '-')}",
+            recipe=recipe,
+            changes=changes or (),
+            candidates=candidates,
+            seeds=seeds,
+            jobs=jobs,
+            factor=factor,
+            tolerance=tolerance,
+            guard=guard,
+            as_json=as_json,
+        )
+        return
     if phi is not None:
         found = [_of_phi(spec, phi, way)]
     elif to is not None:
-        found = [_of_target(spec, to, way, axis=axis, recipe=recipe, changes=changes or ())]
+        found = [_of_target(spec, to, way, axis=axis, recipe=recipe or "scratch", changes=changes or ())]
     elif factors:
         found = [way.scaled(spec, Coefficients(**factors))]
     else:
@@ -151,8 +183,8 @@ def _given(**values: float | None) -> dict[str, float]:
 def _check_one_way(asked: Sequence[bool], *, is_non_uniform: bool, has_sizes: bool) -> None:
     if sum(asked) > 1 or not (any(asked) or is_non_uniform):
         raise UserError(
-            "say how to scale in one way: --phi N, --to COST=BUDGET, --width, --depth and --resolution, or "
-            "--non-uniform, alone or with --size"
+            "say how to scale in one way: --phi N, --to COST=BUDGET, --width, --depth and --resolution, "
+            "--grid DATA, or --non-uniform, alone or with --size"
         )
     if has_sizes and not is_non_uniform:
         raise UserError("--size names a size of V2, which has a rule of its own; give --non-uniform as well")
