@@ -36,7 +36,9 @@ def test_steps_are_of_the_batch_and_training_size_and_drift_cancels(monkeypatch)
         clock.seen.add((len(experiment.spec.stages), len(batch.labels), size, experiment.spec.num_classes))
         clock.now += clock.pace * network_cost(experiment.spec, size).macs * len(batch.labels)
 
-    monkeypatch.setattr(timing, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(
+        timing, "time", SimpleNamespace(monotonic=lambda: clock.now, process_time=lambda: clock.now)
+    )
     monkeypatch.setattr(timing, "train_step", step)
     device = DeviceCost(CONFIG, SMALL, "step_ms", QUICK)
     small, large = (4e-6 * network_cost(spec, spec.train_size).macs for spec in (SMALL, LARGE))
