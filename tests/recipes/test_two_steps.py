@@ -20,6 +20,7 @@ TINY = (
     "data.train_split=''",
     "data.val_split=''",
     "data.label_column=''",
+    "data.minival_fraction=0",
     "data.workers=1",
     "progressive.image_size=[16, 32]",
     "evaluate.image_size=16",
