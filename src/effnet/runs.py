@@ -19,7 +19,7 @@ from typing import Any, TextIO
 from effnet.config import Config
 from effnet.data.threads import thread_count
 from effnet.errors import UserError
-from effnet.files import whole_file
+from effnet.files import whole_file, write_json
 from effnet.recipes import config_to_toml, load_recipe
 from effnet.training.interrupt import listen_for_interruption
 from effnet.training.journal import CONFIG_FILE
@@ -118,8 +118,7 @@ def keep_settings(recipe_path: Path, base: Config, settings: dict[str, Any]) -> 
         raise UserError(_other_settings(settings_path))
     with whole_file(recipe_path) as temporary:
         temporary.write_text(config_to_toml(base), encoding="utf-8")
-    with whole_file(settings_path) as temporary:
-        temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    write_json(settings_path, settings)
 
 
 def _other_settings(path: Path) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from effnet.arch.accounting import network_cost
-from effnet.arch.io import spec_to_json
+from effnet.arch.io import spec_to_json, to_dict
+from effnet.files import write_json
 from effnet.search.bounds import Bounds
-from effnet.search.job import Job, TrialFolder, read_costs, read_ending, write_json
+from effnet.search.job import Job, TrialFolder, read_costs, read_ending
 from effnet.search.trial import INTERRUPTED, run_trial, training_config, why
 
 from .studies import BACKBONE, settings, wait_for
@@ -28,7 +29,7 @@ def folder(tmp_path):
 
 def give(folder, **changes):
     job = Job(settings=settings(**changes), source="digits", threads=1, reference=BACKBONE)
-    write_json(folder.job_path, job)
+    write_json(folder.job_path, to_dict(job))
     return job
 
 

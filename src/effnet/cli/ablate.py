@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 from effnet.cli.output import print_json, print_table
 from effnet.cli.training import InterruptedCommandError, JsonOption, SetOption
 from effnet.errors import UserError
-from effnet.files import whole_file
+from effnet.files import whole_file, write_json
 
 if TYPE_CHECKING:
     from effnet.ablation.report import Report
@@ -91,8 +90,7 @@ def _write(report: Report) -> None:
     from effnet.ablation.plot import plot_report
 
     out = report.study.out
-    with whole_file(out / "table.json") as temporary:
-        temporary.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+    write_json(out / "table.json", report.to_dict())
     with whole_file(out / "table.md") as temporary:
         temporary.write_text(report.to_markdown(), encoding="utf-8")
     if any(row.top1 for row in report.rows):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,7 @@ from effnet.cli.data import DataArgument, QuietOption
 from effnet.cli.output import print_json, print_table
 from effnet.cli.training import JsonOption
 from effnet.errors import UserError
-from effnet.files import whole_file
+from effnet.files import write_json
 
 if TYPE_CHECKING:
     from effnet.bench.input import InputReport, Row
@@ -73,8 +72,7 @@ def bench_input(
     )
     values = {"environment": environment()} | report.to_dict()
     if out:
-        with whole_file(out) as partial:
-            partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        write_json(out, values)
     if as_json:
         print_json(values)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +11,7 @@ import typer
 from effnet.cli.output import print_json, print_table
 from effnet.cli.training import JsonOption, SetOption
 from effnet.errors import UserError
-from effnet.files import whole_file
+from effnet.files import write_json
 
 if TYPE_CHECKING:
     from effnet.search.fused_order import FusedStep
@@ -148,8 +147,7 @@ def _finish(values: dict[str, Any], out: Path | None, *, as_json: bool) -> None:
 
     values = {"environment": environment()} | values
     if out:
-        with whole_file(out) as partial:
-            partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        write_json(out, values)
     if as_json:
         print_json(values)
 

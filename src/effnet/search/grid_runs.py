@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from effnet.arch import NetworkSpec, network_cost, spec_to_json
 from effnet.config import Config
 from effnet.data.sources import absolute_source
 from effnet.errors import UserError
-from effnet.files import whole_file
+from effnet.files import whole_file, write_json
 from effnet.recipes import config_to_toml
 from effnet.runs import PlannedRun, do_runs, keep_settings, sole_user
 from effnet.schedule.progressive import image_sizes
@@ -205,8 +204,7 @@ def _rows(study: GridStudy, runs: Sequence[PlannedRun]) -> list[GridRow]:
 def _write(study: GridStudy, rows: Sequence[GridRow]) -> None:
     table = {"base": study.base.name, "recipe": config_to_toml(study.config)}
     table_rows = {"rows": [row.to_dict() for row in rows]}
-    with whole_file(study.out / "table.json") as temporary:
-        temporary.write_text(json.dumps(table | table_rows, indent=2) + "\n", encoding="utf-8")
+    write_json(study.out / "table.json", table | table_rows)
     lines = [COLUMNS, ("---",) * len(COLUMNS), *(row.cells() for row in rows)]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     with whole_file(study.out / "table.md") as temporary:

@@ -8,10 +8,9 @@ from typing import TypeVar
 
 from pydantic.dataclasses import dataclass
 
-from effnet.arch.io import from_dict, to_dict
+from effnet.arch.io import from_dict
 from effnet.arch.spec import SPEC_CONFIG, Count, NetworkSpec
 from effnet.errors import UserError
-from effnet.files import whole_file
 from effnet.search.measures import Measures
 from effnet.search.records import End
 from effnet.search.settings import SearchSettings
@@ -76,12 +75,6 @@ class TrialFolder:
     def run(self) -> Path:
         """The training, as every run."""
         return self.path / "run"
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write one of the package's dataclasses."""
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(to_dict(value), indent=2) + "\n", encoding="utf-8")
 
 
 def read_job(folder: TrialFolder) -> Job:

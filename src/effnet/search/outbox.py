@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from effnet.arch.io import from_dict, to_dict
-from effnet.files import whole_file
+from effnet.files import write_json
 from effnet.search.ledger import Ledger
 from effnet.search.records import Outcome
 
@@ -32,8 +32,7 @@ class Outbox:
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{outcome.number}-{outcome.claim}.json"
-        with whole_file(path) as temporary:
-            temporary.write_text(json.dumps(to_dict(outcome), indent=2) + "\n", encoding="utf-8")
+        write_json(path, to_dict(outcome))
         return _deliver(ledger, outcome, path)
 
     def send_left(self, ledger: Ledger) -> int:

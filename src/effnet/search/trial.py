@@ -19,12 +19,13 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from effnet.arch.io import load_spec
+from effnet.arch.io import load_spec, to_dict
 from effnet.arch.spec import NetworkSpec
 from effnet.config import Config
 from effnet.errors import UserError
+from effnet.files import write_json
 from effnet.search.bounds import count
-from effnet.search.job import Ending, Job, TrialFolder, read_costs, read_job, write_json
+from effnet.search.job import Ending, Job, TrialFolder, read_costs, read_job
 from effnet.search.measures import Measures
 from effnet.training.journal import holds_run
 
@@ -67,7 +68,7 @@ def run_trial(folder: TrialFolder) -> Ending:
         experiment = prepare_experiment(replace(config, data=replace(config.data, resident=False)))
         images = experiment.data
         costs = measure_costs(job, load_spec(str(folder.spec_path)), experiment)
-        write_json(folder.costs_path, costs)
+        write_json(folder.costs_path, to_dict(costs))
     if reason := job.settings.bounds.excess(costs):
         return Ending(state="rejected", measures=costs, reason=reason)
     result = _resumed(folder) or start_run(config, folder.run, quiet=True, images=images)
@@ -148,7 +149,7 @@ def main() -> None:
             sys.exit(INTERRUPTED)
         traceback.print_exc()
         ending = Ending(state="failed", measures=read_costs(folder), reason=why(error))
-    write_json(folder.ending_path, ending)
+    write_json(folder.ending_path, to_dict(ending))
 
 
 @contextmanager

@@ -15,11 +15,12 @@ from pathlib import Path
 from threading import Event
 from typing import Literal
 
-from effnet.files import whole_file
+from effnet.arch.io import to_dict
+from effnet.files import whole_file, write_json
 from effnet.search.halving import is_left_behind
 from effnet.search.heartbeat import Heartbeat
 from effnet.search.history import rung_scores
-from effnet.search.job import Ending, Job, TrialFolder, read_costs, read_ending, write_json
+from effnet.search.job import Ending, Job, TrialFolder, read_costs, read_ending
 from effnet.search.ledger import Ledger
 from effnet.search.outbox import Outbox
 from effnet.search.places import trial_environment
@@ -146,7 +147,7 @@ class _Attempt:
         folder.ending_path.unlink(missing_ok=True)
         with whole_file(folder.spec_path) as temporary:
             temporary.write_text(self._trial.spec, encoding="utf-8")
-        write_json(folder.job_path, self._assignment.job)
+        write_json(folder.job_path, to_dict(self._assignment.job))
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self._folder.log_path.open("a", encoding="utf-8") as log:

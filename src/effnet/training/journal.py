@@ -23,7 +23,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from effnet.errors import UserError, did_you_mean
-from effnet.files import whole_file
+from effnet.files import whole_file, write_json
 
 CONFIG_FILE = "config.toml"
 
@@ -212,8 +212,7 @@ def create_run(path: Path, config_toml: str) -> Run:
         raise UserError(f"{path} is no folder; choose another one with --out") from error
     run.checkpoints.mkdir(exist_ok=True)
     run.plots.mkdir(exist_ok=True)
-    with whole_file(run.environment_path) as temporary:
-        temporary.write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
+    write_json(run.environment_path, environment())
     run.metrics_path.touch()
     # The last of all: a folder is a run once it has everything.
     with whole_file(run.config_path) as temporary:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from effnet.arch.family import network
 from effnet.arch.preprocessing import Preprocessing
 from effnet.arch.spec import NetworkSpec
 from effnet.errors import UserError
-from effnet.files import whole_file
+from effnet.files import write_json
 from effnet.weights.convert import export_state
 from effnet.weights.hub import CONFIG_FILE
 from effnet.weights.networks import TORCHVISION, published_name, with_conventions
@@ -51,8 +50,7 @@ def export_timm(
         tensors = export_state(state, spec, "timm")
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / "model.safetensors", tensors, {})
-    with whole_file(folder / CONFIG_FILE) as temporary:
-        temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / CONFIG_FILE, config)
 
 
 def export_torchvision(path: Path, state: Mapping[str, Tensor], spec: AnySpec) -> str:

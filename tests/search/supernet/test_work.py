@@ -15,13 +15,14 @@ from effnet.arch import network_cost, spec_to_json
 from effnet.arch.io import load_spec
 from effnet.config import ModelConfig
 from effnet.errors import UserError
+from effnet.files import write_json
 from effnet.nn import build_model
 from effnet.search.ledger import Ledger
 from effnet.search.measures import Measures
 from effnet.search.records import Candidate
 from effnet.search.supernet import checking, training
 from effnet.search.supernet.agreement import Agreement
-from effnet.search.supernet.folder import SupernetSettings, begin_supernet, open_supernet, write_json
+from effnet.search.supernet.folder import SupernetSettings, begin_supernet, open_supernet
 from effnet.search.supernet.ranking import Ranked, in_order, random_points
 from effnet.search.supernet.work import SupernetWork
 from effnet.training import loop

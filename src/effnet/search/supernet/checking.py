@@ -12,12 +12,12 @@ from effnet.api import run_config, start_or_resume_run
 from effnet.arch.io import spec_from_json, spec_to_json
 from effnet.arch.spec import NetworkSpec
 from effnet.errors import UserError
-from effnet.files import whole_file
+from effnet.files import whole_file, write_json
 from effnet.search.ledger import Ledger
 from effnet.search.points import Point
 from effnet.search.space import SearchSpace
 from effnet.search.supernet.agreement import Agreement, agreement
-from effnet.search.supernet.folder import SupernetFolder, read_json, write_json
+from effnet.search.supernet.folder import SupernetFolder, read_json
 from effnet.search.supernet.ranking import Ranked
 from effnet.training.journal import open_run
 from effnet.training.same_run import check_same_config

@@ -142,12 +142,6 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
         raise UserError(f"{path} is damaged ({error}); remove it to make it anew") from None
 
 
-def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
-    """Write a file of the folder."""
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-
-
 def _folder(
     path: Path, settings: SupernetSettings, envelope: Envelope, experiment: Experiment, run: Run
 ) -> SupernetFolder:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from effnet.arch.io import load_spec
 from effnet.errors import UserError
+from effnet.files import write_json
 from effnet.search.supernet.agreement import FEWEST, LEAST_TAU, Agreement
 from effnet.search.supernet.checking import Check, Compared, check_by_study, check_ranking, study_results
-from effnet.search.supernet.folder import SupernetFolder, read_json, write_json
+from effnet.search.supernet.folder import SupernetFolder, read_json
 from effnet.search.supernet.ranking import Ranked, in_order, measure, random_points, write_best
 from effnet.search.supernet.training import SupernetTraining
 from effnet.search.supernet.yardstick import Yardstick, yardstick_of
