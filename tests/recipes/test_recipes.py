@@ -355,3 +355,7 @@ def test_values_are_taken_as_they_are_and_overrides_win():
     values = {"data.source": "10", "model.width": 1.0, "train.epochs": 3}
     config = resolve_config("demo", ["train.epochs=4"], values=values)
     assert (config.data.source, config.model.width, config.train.epochs) == ("10", 1.0, 4.0)
+
+
+def test_the_recipe_of_searches_takes_photos_of_any_size():
+    assert not load_recipe("search").data.resident
