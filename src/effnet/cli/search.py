@@ -209,7 +209,8 @@ def search(
             _finish(opened, optuna, as_json=as_json)
     if stop.is_set():
         raise InterruptedCommandError(
-            f"stopped, and what was tried is saved; continue with: effnet search --study {place.folder}"
+            "stopped, and what was tried is saved; continue with: "
+            f"effnet search --study {place.folder} --trials {trials} --workers {workers}"
         )
 
 
