@@ -14,14 +14,16 @@ from effnet.cli import (
     bench,
     bench_steps,
     data,
+    evaluate,
+    export,
     inspect,
     look,
+    predict,
     scale,
     search,
     supernet,
     training,
     tune,
-    using,
 )
 from effnet.errors import UserError
 
@@ -64,9 +66,9 @@ app.command()(training.train)
 app.command()(ablate.ablate)
 app.command()(search.search)
 app.command()(supernet.supernet)
-app.command()(using.evaluate)
-app.command()(using.predict)
-app.command()(using.export)
+app.command()(evaluate.evaluate)
+app.command()(predict.predict)
+app.command()(export.export)
 data.app.command()(look.check)
 data.app.command()(look.show)
 app.add_typer(data.app, name="data")

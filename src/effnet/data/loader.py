@@ -71,6 +71,8 @@ class EvalBatch:
     images: UInt8[Tensor, "N S S 3"]
     labels: Int64[Tensor, "N ..."]
     """As of `Batch`."""
+    indices: Int64[Tensor, " N"]
+    """Places of the images among all that are evaluated."""
     bad: tuple[BadImage, ...]
 
 
@@ -184,9 +186,11 @@ def eval_batches(
             good = {index: view for index, view in views.items() if not isinstance(view, str)}
             bad = {index: view for index, view in views.items() if isinstance(view, str)}
             pixels = np.stack(list(good.values())) if good else np.empty((0, size, size, 3), np.uint8)
+            indices = np.array(list(good), np.int64)
             yield EvalBatch(
                 images=torch.from_numpy(pixels),
-                labels=torch.from_numpy(images.labels_at(np.array(list(good), np.int64))),
+                labels=torch.from_numpy(images.labels_at(indices)),
+                indices=torch.from_numpy(indices),
                 bad=bad_images(images, bad),
             )
 

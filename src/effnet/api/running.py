@@ -1,27 +1,22 @@
-"""The Python interface of the verbs: configure, train, resume, load."""
+"""Configure, prepare, tune, train and resume."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from effnet.api.reading import run_config, weights_of
 from effnet.config import Config
 from effnet.data.copies import CopySettings, sides_for
-from effnet.data.images import DataSplit, LabelledImages
+from effnet.data.images import DataSplit
 from effnet.data.prepare import PreparedStore, prepare_store
 from effnet.data.processes import join_processes
 from effnet.data.selection import ALL, Selection
-from effnet.data.sources import open_configured, open_labelled
 from effnet.errors import UserError
-from effnet.evaluation.evaluator import evaluate_model
-from effnet.evaluation.multilabel import AnyScores
-from effnet.evaluation.predictor import Predictor
-from effnet.nn import find_spec
-from effnet.recipes import config_from_toml, config_to_toml, resolve_config
+from effnet.recipes import config_to_toml, resolve_config
 from effnet.training.display import open_display
-from effnet.training.experiment import Experiment, choose_device, prepare_experiment, sizes_needed
+from effnet.training.experiment import Experiment, prepare_experiment, sizes_needed
 from effnet.training.fitting import with_fitting_micro_batch
 from effnet.training.journal import Run, create_run, default_run_path, holds_run, open_run
 from effnet.training.keeper import checkpoints_in
@@ -32,7 +27,6 @@ from effnet.training.split import check_split, write_split
 from effnet.training.tracking import check_tracking
 from effnet.training.tune_run import RunTuning, tune_network, tune_run
 from effnet.training.waiting import wait_advice
-from effnet.weights import LoadedWeights, is_timm_folder, load_weights, with_class_names
 
 
 def configure(
@@ -64,7 +58,7 @@ def configure(
     if model is not None:
         values |= {"model.network": str(model), "model.width": 1.0, "model.depth": 1.0}
     if weights is not None:
-        values["model.weights"] = _weights_of(weights)
+        values["model.weights"] = weights_of(weights)
     return resolve_config(str(recipe), changes, values=values)
 
 
@@ -209,19 +203,6 @@ def resume_run(path: Path, *, quiet: bool = False) -> RunResult:
         return _train(experiment, run, quiet=quiet, resume=True)
 
 
-def run_config(run: Run) -> Config:
-    """Return the resolved configuration of a run.
-
-    Raises:
-        UserError: Its file is damaged.
-    """
-    try:
-        text = run.config_path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{run.config_path} is damaged: {error}") from None
-    return config_from_toml(text, str(run.config_path))
-
-
 def prepare(
     data: str | Path,
     out: str | Path,
@@ -264,111 +245,6 @@ def sides_to_prepare(config: Config) -> tuple[int, ...]:
         UserError: There is no such network or file.
     """
     return sides_for(*sizes_needed(config))
-
-
-def load(
-    source: str | Path, *, model: str | None = None, device: str = "auto", class_names: str | None = None
-) -> Predictor:
-    """Load a run, a file of weights or a hub name, ready to predict.
-
-    Args:
-        source: Run directory, file, or hub name.
-        model: The network, where the file does not say.
-        device: As ``train.device``.
-        class_names: A file with the names of the classes, for weights that bring none.
-
-    Raises:
-        UserError: There is no such thing, or it does not say what network it is.
-    """
-    weights = load_trained(source, model=model)
-    if class_names:
-        weights = with_class_names(weights, class_names, "--class-names")
-    return Predictor.from_weights(weights, device=choose_device(device))
-
-
-def load_trained(source: str | Path, *, model: str | None = None) -> LoadedWeights:
-    """Return the best weights of a run, or those of a file or hub name.
-
-    Args:
-        source: Run directory, file, folder in timm's form, or hub name.
-        model: The network, where the file does not say.
-
-    Raises:
-        UserError: There is no such thing, or it does not say what network it is.
-    """
-    return load_weights(_weights_of(source), find_spec(model) if model else None)
-
-
-def _weights_of(source: str | Path) -> str:
-    """Return the file with the best weights of a run; what is no run stays as it is."""
-    path = Path(source)
-    if not path.is_dir() or is_timm_folder(path):
-        return str(source)
-    run = open_run(path)
-    if not run.best_weights.is_file():
-        raise UserError(
-            f"{path} has not been evaluated yet, so it has no weights to use; "
-            f"continue it with: effnet train --resume {path}"
-        )
-    return str(run.best_weights)
-
-
-def evaluate(
-    source: str | Path,
-    data: str | Path | None = None,
-    *,
-    split: str = "",
-    image_size: int | None = None,
-    batch_size: int = 64,
-    model: str | None = None,
-    device: str = "auto",
-    class_names: str | None = None,
-) -> AnyScores:
-    """Measure a network on labelled images, with all processes that torchrun has started.
-
-    Where images may have several labels, these are other numbers.
-
-    Args:
-        source: Run directory, file of weights, or hub name.
-        data: Labelled images: their validation split where they have one, else all of them. None: the
-            validation split of the run.
-        split: Names of the splits of ``data`` to measure on instead, as ``test``.
-        image_size: Pixels; None: as the weights say.
-        batch_size: Images at a time.
-        model: The network, where a file does not say.
-        device: As ``train.device``.
-        class_names: A file with the names of the classes, for weights that bring none.
-
-    Raises:
-        UserError: Something that was given cannot be used, or the classes are not those of the network.
-    """
-    with join_processes(device) as processes:
-        # Of several processes, each has made a GPU of its own the one that `cuda` means.
-        predictor = load(source, model=model, device=device, class_names=class_names)
-        if data is None and split:
-            raise UserError("--split chooses among the splits of DATA; give DATA as well")
-        images = _run_validation(Path(source)) if data is None else open_labelled(str(data), split)
-        preprocessing = predictor.preprocessing
-        if image_size is not None:
-            preprocessing = replace(preprocessing, image_size=image_size)
-        return evaluate_model(
-            predictor.model,
-            images.with_classes(predictor.class_names),
-            preprocessing,
-            device=predictor.device,
-            batch_size=batch_size,
-            output=predictor.output,
-            processes=processes,
-        )
-
-
-def _run_validation(path: Path) -> LabelledImages:
-    if not path.is_dir():
-        raise UserError(f"{path} is no run, so it has no validation images of its own; give DATA")
-    run = open_run(path)
-    split = open_configured(run_config(run).data)
-    check_split(run.split_path, split)
-    return split.val
 
 
 def _train(experiment: Experiment, run: Run, *, quiet: bool, resume: bool, told: str = "") -> RunResult:

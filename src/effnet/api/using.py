@@ -1,0 +1,99 @@
+"""Load what was trained, and evaluate it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from effnet.api.reading import run_validation, weights_of
+from effnet.data.processes import join_processes
+from effnet.data.sources import open_labelled
+from effnet.errors import UserError
+from effnet.evaluation.evaluator import evaluate_model
+from effnet.evaluation.multilabel import AnyScores
+from effnet.evaluation.predictor import Predictor
+from effnet.nn import find_spec
+from effnet.training.experiment import choose_device
+from effnet.weights import LoadedWeights, load_weights, with_class_names
+
+
+def load(
+    source: str | Path, *, model: str | None = None, device: str = "auto", class_names: str | None = None
+) -> Predictor:
+    """Load a run, a file of weights or a hub name, ready to predict.
+
+    Args:
+        source: Run directory, file, or hub name.
+        model: The network, where the file does not say.
+        device: As ``train.device``.
+        class_names: A file with the names of the classes, for weights that bring none.
+
+    Raises:
+        UserError: There is no such thing, or it does not say what network it is.
+    """
+    weights = load_trained(source, model=model)
+    if class_names:
+        weights = with_class_names(weights, class_names, "--class-names")
+    return Predictor.from_weights(weights, device=choose_device(device))
+
+
+def load_trained(source: str | Path, *, model: str | None = None) -> LoadedWeights:
+    """Return the best weights of a run, or those of a file or hub name.
+
+    Args:
+        source: Run directory, file, folder in timm's form, or hub name.
+        model: The network, where the file does not say.
+
+    Raises:
+        UserError: There is no such thing, or it does not say what network it is.
+    """
+    return load_weights(weights_of(source), find_spec(model) if model else None)
+
+
+def evaluate(
+    source: str | Path,
+    data: str | Path | None = None,
+    *,
+    split: str = "",
+    image_size: int | None = None,
+    batch_size: int = 64,
+    model: str | None = None,
+    device: str = "auto",
+    class_names: str | None = None,
+) -> AnyScores:
+    """Measure a network on labelled images, with all processes that torchrun has started.
+
+    Where images may have several labels, these are other numbers.
+
+    Args:
+        source: Run directory, file of weights, or hub name.
+        data: Labelled images: their validation split where they have one, else all of them. None: the
+            validation split of the run.
+        split: Names of the splits of ``data`` to measure on instead, as ``test``.
+        image_size: Pixels; None: as the weights say.
+        batch_size: Images at a time.
+        model: The network, where a file does not say.
+        device: As ``train.device``.
+        class_names: A file with the names of the classes, for weights that bring none.
+
+    Raises:
+        UserError: Something that was given cannot be used, or the classes are not those of the network.
+    """
+    with join_processes(device) as processes:
+        # Of several processes, each has made a GPU of its own the one that `cuda` means.
+        predictor = load(source, model=model, device=device, class_names=class_names)
+        if data is None and split:
+            raise UserError("--split chooses among the splits of DATA; give DATA as well")
+        images = run_validation(Path(source)) if data is None else open_labelled(str(data), split)
+        preprocessing = predictor.preprocessing
+        if image_size is not None:
+            preprocessing = replace(preprocessing, image_size=image_size)
+        return evaluate_model(
+            predictor.model,
+            images.with_classes(predictor.class_names),
+            preprocessing,
+            device=predictor.device,
+            batch_size=batch_size,
+            output=predictor.output,
+            processes=processes,
+        )

@@ -1,0 +1,1 @@
+"""Trained networks in the forms of other runtimes, each checked against the network that it came from."""
