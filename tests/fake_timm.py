@@ -49,11 +49,17 @@ class TinyNet(nn.Module):
         self.drops = nn.ModuleList(DropPath(rate) if rate else nn.Identity() for rate in rates)
         self.fc = nn.Linear(8, num_classes) if num_classes else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward_features(self, x: Tensor) -> Tensor:
         x = self.bn1(self.conv1(x)).relu()
         for layer, drop in zip(self.layer1, self.drops, strict=True):
             x = x + drop(layer(x).relu())
+        return x
+
+    def forward_head(self, x: Tensor) -> Tensor:
         return self.fc(x.mean((2, 3)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
 
 
 def tinynet(num_classes: int = 7, in_chans: int = 3, drop_path_rate: float = 0.0) -> nn.Module:
