@@ -1,4 +1,4 @@
-"""A network that sees colours without being trained, and images of one colour each."""
+"""A network that sees colours without being trained, images of one colour each, and made answers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from effnet.arch import NetworkSpec, Preprocessing, StageSpec
+from effnet.evaluation.answers import Answers
 from effnet.nn import EfficientNet
 
 COLORS = {"red": (250, 0, 0), "green": (0, 250, 0), "blue": (0, 0, 250)}
@@ -62,3 +63,34 @@ def make_image(tmp_path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_answers() -> Callable[..., Answers]:
+    """Make answers from logits and labels: ``make_answers([[1.0, 0.0]], [0])``."""
+
+    def make(logits, labels, *, output="softmax", class_names=None, names=None) -> Answers:
+        logits = np.asarray(logits, np.float32)
+        return Answers(
+            class_names=class_names or tuple(f"class {index}" for index in range(logits.shape[1])),
+            names=names or tuple(f"image {index}" for index in range(len(logits))),
+            indices=np.arange(len(logits)),
+            labels=np.asarray(labels, np.int64),
+            logits=logits,
+            output=output,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def draw_answers(make_answers) -> Callable[..., Answers]:
+    """Draw answers, some of which are right: ``draw_answers(images=60, classes=4, seed=0)``."""
+
+    def draw(images=60, classes=4, seed=0, *, sharpness=1.5, output="softmax") -> Answers:
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(classes, size=images)
+        logits = rng.normal(size=(images, classes)) + sharpness * np.eye(classes)[labels]
+        return make_answers(logits, labels, output=output)
+
+    return draw

@@ -66,3 +66,32 @@ def test_progress_is_told_in_images():
 def test_nothing_readable_is_a_mistake():
     with pytest.raises(UserError, match="none of the 7 images could be read"):
         _answer(_images(unreadable=set(range(7))))
+
+
+def test_answers_to_some_images(draw_answers):
+    answers = draw_answers(6)
+    some = answers.subset(np.array([4, 1]))
+    assert (some.names, some.indices.tolist()) == (("image 4", "image 1"), [4, 1])
+    np.testing.assert_array_equal(some.logits, answers.logits[[4, 1]])
+    np.testing.assert_array_equal(some.labels, answers.labels[[4, 1]])
+
+
+def test_some_classes_in_another_order(make_answers):
+    answers = make_answers([[1, 2, 3], [4, 5, 6]], [2, 0], class_names=("a", "b", "c"))
+    some = answers.with_classes(("c", "a"))
+    assert some.labels.tolist() == [0, 1]
+    np.testing.assert_array_equal(some.logits, [[3, 1], [6, 4]])
+    np.testing.assert_allclose(some.probabilities.sum(1), 1, rtol=1e-6)
+
+
+def test_classes_of_several_labels_are_renumbered(make_answers):
+    answers = make_answers([[1, 2, 3], [4, 5, 6]], [[2, 1], [1, -1]], class_names=("a", "b", "c"))
+    assert answers.with_classes(("c", "b")).labels.tolist() == [[0, 1], [1, -1]]
+
+
+def test_classes_that_are_missing_are_told(make_answers):
+    answers = make_answers([[1, 2, 3]], [0], class_names=("rose", "tulip", "daisy"))
+    with pytest.raises(UserError, match="no class 'roses' among its 3; did you mean 'rose'"):
+        answers.with_classes(("roses", "tulip"))
+    with pytest.raises(UserError, match="images have the class 'rose', which is none of the 2"):
+        answers.with_classes(("tulip", "daisy"))

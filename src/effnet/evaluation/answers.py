@@ -6,7 +6,7 @@ Dimension key: N images, K classes, S side, C channels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from effnet.arch.spec import Output
 from effnet.data.bad_images import BadImage
 from effnet.data.images import LabelledImages
 from effnet.data.loader import eval_batches, prepare_images
-from effnet.errors import UserError
+from effnet.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -46,6 +46,51 @@ class Answers:
         """Softmax, or sigmoid of each class."""
         logits = torch.from_numpy(self.logits)
         return (logits.sigmoid() if self.output == "sigmoid" else logits.softmax(1)).numpy()
+
+    def subset(self, rows: Int64[np.ndarray, " M"]) -> Answers:
+        """Return the answers to some of the images, in the order of ``rows``."""
+        return replace(
+            self,
+            names=tuple(self.names[int(row)] for row in rows),
+            indices=self.indices[rows],
+            labels=self.labels[rows],
+            logits=self.logits[rows],
+        )
+
+    def with_logits(self, logits: Float32[np.ndarray, "N K"]) -> Answers:
+        """Return other answers to the same images."""
+        return replace(self, logits=logits)
+
+    def with_classes(self, class_names: tuple[str, ...]) -> Answers:
+        """Return the same answers with the classes in another order, or with some of them only.
+
+        What is left out is as if the network had never heard of it: probabilities of a softmax sum up to 1
+        again.
+
+        Raises:
+            UserError: The network lacks one of these classes, or an image has one that is left out.
+        """
+        index_of = {name: index for index, name in enumerate(self.class_names)}
+        position = {name: index for index, name in enumerate(class_names)}
+        for name in class_names:
+            if name not in index_of:
+                raise UserError(
+                    f"the network has no class '{name}' among its {len(index_of)}"
+                    f"{did_you_mean(name, self.class_names[:20])}"
+                )
+        moved = np.array([position.get(name, -1) for name in self.class_names], dtype=np.int64)
+        used = np.unique(self.labels[self.labels >= 0])
+        if (lacking := used[moved[used] < 0]).size:
+            raise UserError(
+                f"images have the class '{self.class_names[lacking[0]]}', which is none of the "
+                f"{len(class_names)} that are asked for"
+            )
+        return replace(
+            self,
+            class_names=class_names,
+            labels=np.where(self.labels >= 0, moved[self.labels], -1),
+            logits=np.ascontiguousarray(self.logits[:, [index_of[name] for name in class_names]]),
+        )
 
 
 @torch.inference_mode()
