@@ -21,6 +21,7 @@ from effnet.cli import (
     predict,
     scale,
     search,
+    serve,
     supernet,
     training,
     tune,
@@ -69,6 +70,7 @@ app.command()(supernet.supernet)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(export.export)
+app.command()(serve.serve)
 data.app.command()(look.check)
 data.app.command()(look.show)
 app.add_typer(data.app, name="data")

@@ -23,7 +23,7 @@ from effnet.data.crops import Crop
 from effnet.data.images import Encoded, Pyramid
 from effnet.data.jpeg import JPEG_START, JpegHeader, decode_jpeg, decode_top, has_end, read_header, saves_rows
 from effnet.data.orientation import is_mirrored, upright
-from effnet.data.pillow import BadImageError, decode_with_pillow
+from effnet.data.pillow import BadImageError, decode_with_pillow, opened
 from effnet.data.region import decode_region, saves_enough
 
 # libjpeg-turbo scales to these shares while it decodes at less cost than the whole; 3/4 costs more.
@@ -103,6 +103,21 @@ def open_image(encoded: Encoded, *, max_enlargement: float = 1.0, is_whole: bool
         raise BadImageError("the file is empty")
     picture = _jpeg_picture(encoded, is_whole) if encoded.startswith(JPEG_START) else None
     return picture or _decoded_picture(decode_with_pillow(encoded))
+
+
+def image_size(encoded: bytes) -> tuple[int, int]:
+    """Return height and width, in pixels as stored, from the header of a file; nothing is decoded.
+
+    Raises:
+        BadImageError: As of `open_image`.
+    """
+    if not encoded:
+        raise BadImageError("the file is empty")
+    header = read_header(encoded) if encoded.startswith(JPEG_START) else None
+    if header is not None:
+        return header.height, header.width
+    with opened(encoded) as file:
+        return file.height, file.width
 
 
 def decode_image(encoded: Encoded) -> UInt8[np.ndarray, "H W 3"]:

@@ -1,0 +1,116 @@
+"""A network that is served: bytes to its view of an image, views to classes, heat maps.
+
+Dimension key: N images, S side of the view, C channels, K classes.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+
+from effnet.data.decode import image_size
+from effnet.data.loader import prepare_images
+from effnet.data.pillow import BadImageError
+from effnet.data.transforms import eval_image
+from effnet.errors import UserError
+from effnet.evaluation.predictor import Predictor
+from effnet.explanation import heat_maps, overlay
+from effnet.nn import Network
+from effnet.nn.folding import fold_norms
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """One image as the network sees it."""
+
+    pixels: UInt8[np.ndarray, "S S 3"]
+    wants_cam: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """What the network says of one view."""
+
+    probabilities: Float32[np.ndarray, " K"]
+    heat: Float32[np.ndarray, "S S"] | None = None
+    """Where it sees the most probable class, in [0, 1]; only if it was asked for."""
+
+
+class ServedModel:
+    """A network under a name. `decode` may run in many threads at a time, `compute` in one.
+
+    Args:
+        name: By which clients ask for it.
+        predictor: The network with its class names and preprocessing.
+        max_pixels: Of an image, by its header.
+    """
+
+    def __init__(self, name: str, predictor: Predictor, *, max_pixels: int) -> None:
+        self.name = name
+        self.class_names = predictor.class_names
+        self.preprocessing = predictor.preprocessing
+        self.network = "exported"
+        """What kind of network it is."""
+        self.parameters: int | None = None
+        """How many numbers it has learnt; None: an exported network does not say."""
+        self.cam_error: str | None = "an exported network has no layers to look into"
+        """Why there are no heat maps."""
+        self._model = predictor.model
+        self._device = predictor.device
+        self._output = predictor.output
+        self._max_pixels = max_pixels
+        if isinstance(predictor.model, Network):
+            self.network = predictor.model.spec.name
+            self.parameters = sum(weight.numel() for weight in predictor.model.parameters())
+            self.cam_error = None
+            self._model = fold_norms(predictor.model)
+
+    def decode(self, encoded: bytes, wants_cam: bool = False) -> View:
+        """Decode a file, after a look at the size in its header.
+
+        Raises:
+            BadImageError: It is no image, damaged, or too large.
+        """
+        height, width = image_size(encoded)
+        if height * width > self._max_pixels:
+            raise BadImageError(f"{width} x {height} pixels; at most {self._max_pixels} are accepted")
+        return View(eval_image(encoded, self.preprocessing), wants_cam)
+
+    @torch.inference_mode()
+    def compute(self, views: Sequence[View]) -> list[Scores]:
+        """Answer a batch of views, in order."""
+        images = torch.from_numpy(np.stack([view.pixels for view in views]))
+        pixels = prepare_images(images, self.preprocessing, self._device)
+        logits = self._model(pixels).float()
+        probabilities = logits.sigmoid() if self._output == "sigmoid" else logits.softmax(1)
+        heats: dict[int, Float32[np.ndarray, "S S"]] = {}
+        if asked := [row for row, view in enumerate(views) if view.wants_cam]:
+            maps = heat_maps(self._model, pixels[asked], logits[asked].argmax(1), "cam")
+            heats = dict(zip(asked, maps.float().cpu().numpy(), strict=True))
+        rows = probabilities.cpu().numpy()
+        return [Scores(row, heats.get(index)) for index, row in enumerate(rows)]
+
+    def draw_cam(self, view: View, scores: Scores) -> str:
+        """Return the view under its heat map, as a PNG in a data URI."""
+        assert scores.heat is not None
+        picture = overlay(view.pixels, scores.heat)
+        _, png = cv2.imencode(".png", picture[..., ::-1])
+        return "data:image/png;base64," + base64.b64encode(png.tobytes()).decode("ascii")
+
+    def warm_up(self, max_batch: int) -> None:
+        """Compute batches of nothing, so that no client waits for what is done once; settle `cam_error`."""
+        size = self.preprocessing.image_size
+        blank = np.zeros((size, size, 3), np.uint8)
+        for count in {1, max_batch}:
+            self.compute([View(blank)] * count)
+        if self.cam_error is None:
+            try:
+                self.compute([View(blank, wants_cam=True)])
+            except UserError as error:
+                self.cam_error = str(error)
