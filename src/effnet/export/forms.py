@@ -1,0 +1,96 @@
+"""The forms that a network is exported to, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float32
+
+from effnet.errors import UserError, did_you_mean
+from effnet.export import onnx_form, openvino_form, pt2_form
+from effnet.export.card import Card, Precision
+from effnet.export.graph import Graph
+from effnet.export.quantization import Calibration
+
+Run = Callable[[np.ndarray], Float32[np.ndarray, "N K"]]
+"""What a file takes in, logits out: one call of its runtime."""
+
+
+class Write(Protocol):
+    """Write a graph as a file."""
+
+    def __call__(self, graph: Graph, path: Path, card: Card, calibration: Calibration | None) -> None:
+        """Write ``graph`` to ``path``; in int8, with ranges from ``calibration``."""
+
+
+class Open(Protocol):
+    """Open a file for its runtime."""
+
+    def __call__(self, path: Path, threads: int) -> tuple[Card, Run]:
+        """Return what the file says about itself, and what runs it with so many threads."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Form:
+    """A form of file."""
+
+    name: str
+    suffix: str
+    write: Write
+    open: Open | None
+    """None: it cannot be run here."""
+    precisions: tuple[Precision, ...]
+    has_any_batch: bool = True
+    has_any_size: bool = True
+    packages: tuple[str, ...] = ()
+    """Distributions whose versions matter, besides torch."""
+
+
+FORMS: dict[str, Form] = {
+    form.name: form
+    for form in (
+        Form(
+            name="onnx",
+            suffix=".onnx",
+            write=onnx_form.write,
+            open=onnx_form.open_file,
+            precisions=("fp32", "fp16", "int8"),
+            packages=("onnx", "onnxscript", "onnxruntime"),
+        ),
+        Form(
+            name="openvino",
+            suffix=".xml",
+            write=openvino_form.write,
+            open=openvino_form.open_file,
+            precisions=("fp32", "fp16", "int8"),
+            packages=("openvino", "nncf"),
+        ),
+        Form(
+            name="pt2",
+            suffix=".pt2",
+            write=pt2_form.write,
+            open=pt2_form.open_file,
+            precisions=("fp32", "fp16"),
+        ),
+    )
+}
+
+
+def form_named(name: str) -> Form:
+    """Return a form.
+
+    Raises:
+        UserError: There is none of that name.
+    """
+    if name not in FORMS:
+        raise UserError(f"there is no form '{name}'{did_you_mean(name, FORMS)}")
+    return FORMS[name]
+
+
+def form_of(path: Path) -> Form | None:
+    """Return the form of an exported file, by its ending; None: it has none of these endings."""
+    return next((form for form in FORMS.values() if form.suffix == path.suffix.lower()), None)

@@ -1,0 +1,57 @@
+"""torch.export's files, which torch runs."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from effnet.export.card import CARD_KEY, Card, card_from_json, card_to_json
+from effnet.export.graph import Graph
+from effnet.export.pt2_vetting import vet
+from effnet.export.quantization import Calibration
+
+_CARD_FILE = f"{CARD_KEY}.json"
+
+
+def write(graph: Graph, path: Path, card: Card, calibration: Calibration | None) -> None:
+    """Write a ``.pt2`` archive with the card as an extra file.
+
+    Args:
+        graph: Of the network.
+        path: Of the file.
+        card: What the file shall say about itself.
+        calibration: None; there is no int8.
+    """
+    with warnings.catch_warnings():
+        # torch's own tracer calls what torch has deprecated.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        torch.export.save(graph.program, path, extra_files={_CARD_FILE: card_to_json(card)})
+
+
+def open_file(path: Path, threads: int) -> tuple[Card, Any]:
+    """Open a ``.pt2`` archive once it is known to hold nothing that runs by being read.
+
+    Args:
+        path: Of the file.
+        threads: torch has one number for all that it computes; this does not change it.
+
+    Raises:
+        UserError: The file is none of ours, or could run code.
+    """
+    vet(path)
+    extra = {_CARD_FILE: ""}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        program = torch.export.load(path, extra_files=extra)
+    card = card_from_json(extra[_CARD_FILE], str(path))
+    module = program.module()
+
+    @torch.inference_mode()
+    def run(pixels: np.ndarray) -> np.ndarray:
+        return module(torch.from_numpy(pixels)).numpy()
+
+    return card, run
