@@ -12,6 +12,7 @@ from effnet.errors import UserError
 from effnet.evaluation.evaluator import evaluate_model
 from effnet.evaluation.multilabel import AnyScores
 from effnet.evaluation.predictor import Predictor
+from effnet.export import is_exported, load_engine
 from effnet.nn import find_spec
 from effnet.training.experiment import choose_device
 from effnet.weights import LoadedWeights, load_weights, with_class_names
@@ -20,10 +21,11 @@ from effnet.weights import LoadedWeights, load_weights, with_class_names
 def load(
     source: str | Path, *, model: str | None = None, device: str = "auto", class_names: str | None = None
 ) -> Predictor:
-    """Load a run, a file of weights or a hub name, ready to predict.
+    """Load a run, a file of weights, an exported file or a hub name, ready to predict.
 
     Args:
-        source: Run directory, file, or hub name.
+        source: Run directory, file, or hub name. What ``effnet export`` wrote for another runtime answers
+            through that, on the processor.
         model: The network, where the file does not say.
         device: As ``train.device``.
         class_names: A file with the names of the classes, for weights that bring none.
@@ -31,10 +33,26 @@ def load(
     Raises:
         UserError: There is no such thing, or it does not say what network it is.
     """
+    if is_exported(source):
+        return _load_exported(source, model=model, device=device, class_names=class_names)
     weights = load_trained(source, model=model)
     if class_names:
         weights = with_class_names(weights, class_names, "--class-names")
     return Predictor.from_weights(weights, device=choose_device(device))
+
+
+def _load_exported(
+    source: str | Path, *, model: str | None, device: str, class_names: str | None
+) -> Predictor:
+    for option, value in (("--model", model), ("--class-names", class_names)):
+        if value is not None:
+            raise UserError(f"{source} knows its network and its classes; leave {option} out")
+    if device not in {"auto", "cpu"}:
+        raise UserError(
+            f"{source} is run on the processor; leave --device {device} out, or give the run itself"
+        )
+    engine = load_engine(source)
+    return Predictor(engine, engine.class_names, engine.preprocessing, output=engine.output)
 
 
 def load_trained(source: str | Path, *, model: str | None = None) -> LoadedWeights:

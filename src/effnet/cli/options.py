@@ -7,7 +7,10 @@ from typing import Annotated
 import typer
 
 SourceArgument = Annotated[
-    str, typer.Argument(metavar="RUN|WEIGHTS", help="A run directory, a file of weights, or a hub name.")
+    str,
+    typer.Argument(
+        metavar="RUN|WEIGHTS", help="A run directory, a file of weights or of effnet export, or a hub name."
+    ),
 ]
 ModelOption = Annotated[
     str | None, typer.Option(help="The network, for a file of weights that does not say.")

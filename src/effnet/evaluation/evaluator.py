@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Float64
-from torch import Tensor
+from torch import Tensor, nn
 
 from effnet.arch.preprocessing import Preprocessing
 from effnet.arch.spec import Output
@@ -15,7 +15,6 @@ from effnet.data.loader import eval_batches, prepare_images
 from effnet.data.processes import ONE_PROCESS, Processes
 from effnet.evaluation.metrics import judge, score
 from effnet.evaluation.multilabel import AnyScores, MultiLabelCounts
-from effnet.nn import Network
 
 
 def _ignore(name: str, reason: str) -> None:
@@ -24,7 +23,7 @@ def _ignore(name: str, reason: str) -> None:
 
 @torch.inference_mode()
 def evaluate_model(
-    model: Network,
+    model: Callable[[Tensor], Tensor],
     images: LabelledImages,
     preprocessing: Preprocessing,
     *,
@@ -39,7 +38,7 @@ def evaluate_model(
     """Score a network on labelled images, by other numbers where these may have several labels.
 
     Args:
-        model: On ``device``; it is left in evaluation mode.
+        model: A network on ``device``, which is left in evaluation mode, or whatever computes like one.
         images: Images and labels; those that cannot be read are left out.
         preprocessing: How the network wants its images.
         device: Where to compute.
@@ -53,7 +52,8 @@ def evaluate_model(
     Raises:
         UserError: None of the images can be read.
     """
-    model.eval()
+    if isinstance(model, nn.Module):
+        model.eval()
     judged: list[Float64[Tensor, "N 3"]] = [torch.zeros(0, 3, dtype=torch.float64)]
     several = None if images.label_sets is None else MultiLabelCounts(output)
     bad_images = 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from effnet.arch.preprocessing import Preprocessing
 from effnet.arch.spec import Output
@@ -16,7 +17,7 @@ from effnet.data.images import LabelledImages
 from effnet.data.loader import eval_batches, prepare_images
 from effnet.data.reading import read_file
 from effnet.errors import UserError
-from effnet.nn import Network, build_model
+from effnet.nn import build_model
 from effnet.weights import LoadedWeights
 
 
@@ -46,7 +47,8 @@ class Predictor:
     """A network with its class names and preprocessing, ready to answer.
 
     Args:
-        model: The network; it is moved to ``device`` and put into evaluation mode.
+        model: The network, which is moved to ``device`` and put into evaluation mode, or whatever computes
+            like one, such as an exported file.
         class_names: In the order of the logits.
         preprocessing: How the network wants its images.
         device: Where to compute.
@@ -55,7 +57,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: Network,
+        model: Callable[[Tensor], Tensor],
         class_names: Sequence[str],
         preprocessing: Preprocessing,
         *,
@@ -63,8 +65,10 @@ class Predictor:
         output: Output = "softmax",
     ) -> None:
         self.device = torch.device(device)
-        model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.model = model.eval()
+        if isinstance(model, nn.Module):
+            model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model.eval()
+        self.model = model
         self.class_names = tuple(class_names)
         self.preprocessing = preprocessing
         self.output: Output = output

@@ -28,8 +28,8 @@ def for_any_size(network: Network) -> Network:
 class AnySizeConv2d(nn.Module):
     """`SameConv2d` as arithmetic on the size: without a branch that tracing would decide for one size.
 
-    Before the image there are ``(kernel - stride + -size % stride) // 2`` pixels, behind it the rest; a kernel
-    smaller than the stride needs none.
+    All in all there are ``kernel - stride`` pixels and those that are missing to a multiple of the stride; a
+    kernel smaller than the stride needs none.
     """
 
     def __init__(self, conv: SameConv2d) -> None:

@@ -39,8 +39,8 @@ class Card:
     output: Output
     """How logits become probabilities."""
     pixels: Pixels
-    """``normalised``: float32 N C S S, prepared as ``preprocessing`` says; ``uint8``: N S S C in [0, 255], RGB,
-    resized and cropped alone, since mean and deviation are inside."""
+    """``normalised``: float32 N C S S, prepared as ``preprocessing`` says; ``uint8``: N S S C in [0, 255],
+    RGB, resized and cropped alone, since mean and deviation are inside."""
     batch_size: OptionalCount
     """Images that the file takes at once; 0: any number."""
     any_size: bool

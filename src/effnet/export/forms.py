@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float32
@@ -20,18 +19,10 @@ Run = Callable[[np.ndarray], Float32[np.ndarray, "N K"]]
 """What a file takes in, logits out: one call of its runtime."""
 
 
-class Write(Protocol):
-    """Write a graph as a file."""
-
-    def __call__(self, graph: Graph, path: Path, card: Card, calibration: Calibration | None) -> None:
-        """Write ``graph`` to ``path``; in int8, with ranges from ``calibration``."""
-
-
-class Open(Protocol):
-    """Open a file for its runtime."""
-
-    def __call__(self, path: Path, threads: int) -> tuple[Card, Run]:
-        """Return what the file says about itself, and what runs it with so many threads."""
+Write = Callable[[Graph, Path, Card, Calibration | None], None]
+"""Write a graph to a file with a card; in int8, with ranges from images."""
+Open = Callable[[Path, int], tuple[Card, Run]]
+"""Return what a file says about itself, and what runs it with so many threads."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +35,8 @@ class Form:
     open: Open | None
     """None: it cannot be run here."""
     precisions: tuple[Precision, ...]
+    traces_half: bool = True
+    """Whether half precision is traced; else the form halves the weights itself."""
     has_any_batch: bool = True
     has_any_size: bool = True
     packages: tuple[str, ...] = ()
@@ -67,6 +60,7 @@ FORMS: dict[str, Form] = {
             write=openvino_form.write,
             open=openvino_form.open_file,
             precisions=("fp32", "fp16", "int8"),
+            traces_half=False,
             packages=("openvino", "nncf"),
         ),
         Form(

@@ -52,7 +52,9 @@ class RawPixels(nn.Module):
     def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.network = network
-        mean, std = (torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
+        mean, std = (
+            torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std)
+        )
         self.register_buffer("offset", 255 * mean)
         self.register_buffer("scale", 255 * std)
 

@@ -106,24 +106,27 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+class _Reader:
+    """Images in the form in which ONNX Runtime asks for them."""
+
+    def __init__(self, batches: Iterator[np.ndarray]) -> None:
+        self._batches = batches
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {INPUT: batch}
+
+
 def _quantize(path: Path, card: Card, calibration: Calibration) -> None:
     """Replace a file by its int8 form: QDQ nodes, a scale for each channel of the weights."""
     quantization = needed("onnxruntime.quantization", form=_FORM, extra=_EXTRA)
     onnx = needed("onnx", form=_FORM, extra=_EXTRA)
 
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._batches = calibration.batches(card.batch_size or 1)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            batch = next(self._batches, None)
-            return None if batch is None else {INPUT: batch}
-
     model = onnx.load(path)
     quantization.quantize_static(
         model,
         path,
-        Reader(),
+        _Reader(calibration.batches(card.batch_size or 1)),
         quant_format=quantization.QuantFormat.QDQ,
         per_channel=True,
         activation_type=quantization.QuantType.QUInt8,

@@ -43,6 +43,6 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def _hush() -> None:
-    """OpenVINO and NNCF tell Google Analytics of every import and conversion, unless this package is absent."""
+    """Without this package, OpenVINO and NNCF do not tell Google Analytics of each import and conversion."""
     absent: Any = None
     sys.modules.setdefault("openvino_telemetry", absent)

@@ -62,6 +62,7 @@ class ServedModel:
         self.cam_error: str | None = "an exported network has no layers to look into"
         """Why there are no heat maps."""
         self._model = predictor.model
+        self._explained: Network | None = None
         self._device = predictor.device
         self._output = predictor.output
         self._max_pixels = max_pixels
@@ -69,7 +70,7 @@ class ServedModel:
             self.network = predictor.model.spec.name
             self.parameters = sum(weight.numel() for weight in predictor.model.parameters())
             self.cam_error = None
-            self._model = fold_norms(predictor.model)
+            self._model = self._explained = fold_norms(predictor.model)
 
     def decode(self, encoded: bytes, wants_cam: bool = False) -> View:
         """Decode a file, after a look at the size in its header.
@@ -90,8 +91,9 @@ class ServedModel:
         logits = self._model(pixels).float()
         probabilities = logits.sigmoid() if self._output == "sigmoid" else logits.softmax(1)
         heats: dict[int, Float32[np.ndarray, "S S"]] = {}
-        if asked := [row for row, view in enumerate(views) if view.wants_cam]:
-            maps = heat_maps(self._model, pixels[asked], logits[asked].argmax(1), "cam")
+        asked = [row for row, view in enumerate(views) if view.wants_cam]
+        if asked and self._explained is not None:
+            maps = heat_maps(self._explained, pixels[asked], logits[asked].argmax(1), "cam")
             heats = dict(zip(asked, maps.float().cpu().numpy(), strict=True))
         rows = probabilities.cpu().numpy()
         return [Scores(row, heats.get(index)) for index, row in enumerate(rows)]
