@@ -15,6 +15,7 @@ from effnet.cli import (
     bench_steps,
     data,
     evaluate,
+    explain,
     export,
     inspect,
     look,
@@ -69,6 +70,7 @@ app.command()(search.search)
 app.command()(supernet.supernet)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
+app.command()(explain.explain)
 app.command()(export.export)
 app.command()(serve.serve)
 data.app.command()(look.check)

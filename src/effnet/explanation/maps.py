@@ -51,13 +51,37 @@ def heat_maps(
         UserError: The network has no such layer, the method does not go with it, or a package is missing.
     """
     signed = signed_maps(model, pixels, classes, method, layer=layer, effort=effort)
+    return heat_of(signed, method, pixels.shape[-1])
+
+
+def heat_of(signed: Float[Tensor, "N H W"], method: Method, side: int) -> Float[Tensor, "N S S"]:
+    """Return what is positive in maps of a method, enlarged to images of ``side`` px, with 1 as the most.
+
+    Args:
+        signed: Of `signed_maps`.
+        method: That they are of; the grain of integrated gradients is smoothed.
+        side: Of the result, in pixels.
+    """
     heat = (_grouped(signed) if method == "integrated-gradients" else signed).relu()
-    if heat.shape[1:] != pixels.shape[2:]:
-        heat = functional.interpolate(
-            heat[:, None], size=pixels.shape[2:], mode="bilinear", align_corners=False
-        )[:, 0]
+    if heat.shape[-1] != side:
+        heat = functional.interpolate(heat[:, None], size=(side, side), mode="bilinear", align_corners=False)[
+            :, 0
+        ]
     most = heat.amax((1, 2), keepdim=True)
     return torch.where(most > 0, heat / torch.where(most > 0, most, 1.0), 0.0).clamp_(max=1.0)
+
+
+def cells_of(method: Method, width: int, effort: Effort) -> int:
+    """Return how many places along a side the maps of a method can tell apart.
+
+    Args:
+        method: That they are of.
+        width: Of a map of `signed_maps`.
+        effort: That was made.
+    """
+    if method == "occlusion":
+        return max(round(1 / effort.stride_share), 1)
+    return min(_GRAINS, width) if method == "integrated-gradients" else width
 
 
 def signed_maps(
