@@ -1,5 +1,6 @@
 """The Python interface of the verbs."""
 
+from effnet.api.predicting import predict_to_file
 from effnet.api.reading import run_config, run_validation, weights_of
 from effnet.api.running import (
     configure,
@@ -18,6 +19,7 @@ __all__ = [
     "evaluate",
     "load",
     "load_trained",
+    "predict_to_file",
     "prepare",
     "resume_run",
     "run_config",

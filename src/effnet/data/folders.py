@@ -12,12 +12,8 @@ import pyarrow as pa
 from effnet.data.images import LabelledImages
 from effnet.data.names import ArrowNames
 from effnet.data.reading import read_file
+from effnet.data.walking import allowed_suffixes, is_image_name, list_images
 from effnet.errors import UserError, did_you_mean
-
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}
-    | {".ppm", ".pgm", ".pbm", ".pnm"}
-)
 
 
 def visible_folders(path: Path) -> list[Path]:
@@ -27,31 +23,13 @@ def visible_folders(path: Path) -> list[Path]:
     return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def is_image_name(name: str) -> bool:
-    """Whether a file is called like an image; hidden files are not."""
-    return f".{name.rpartition('.')[2].lower()}" in IMAGE_SUFFIXES and not name.startswith(".")
-
-
-def allowed_suffixes() -> str:
-    """Return how images may be called, for messages."""
-    return ", ".join(sorted(IMAGE_SUFFIXES))
-
-
 def image_files(paths: Iterable[Path]) -> list[Path]:
-    """Return image files in order: files as given, folders as the images in them.
+    """Return image files in order: files as given, folders as the images in them; see `list_images`.
 
     Raises:
         UserError: A path does not exist, or a folder has no image.
     """
-    files: list[Path] = []
-    for path in paths:
-        found = [path / name for name in _image_names(path)] if path.is_dir() else [path]
-        if not path.exists():
-            raise UserError(f"'{path}' does not exist; give image files or folders of them")
-        if not found:
-            raise UserError(f"folder '{path}' has no image; allowed: {allowed_suffixes()}")
-        files += found
-    return files
+    return [Path(name) for name in list_images(paths)]
 
 
 def open_class_folders(

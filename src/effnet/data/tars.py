@@ -23,12 +23,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from effnet.data.cache import cache_folder, use_cached
-from effnet.data.folders import allowed_suffixes, is_image_name
 from effnet.data.names import ArrowNames
 from effnet.data.rows import Rows
 from effnet.data.selection import ALL, Selection
 from effnet.data.tar_headers import Member, read_members
 from effnet.data.threads import thread_count
+from effnet.data.walking import allowed_suffixes, is_image_name
 from effnet.errors import UserError
 from effnet.files import whole_file
 

@@ -30,9 +30,9 @@ def thread_count(workers: int) -> int:
 
 
 def run_ahead(
-    batches: Iterator[tuple[_T, Sequence[Callable[[], _R]]]], workers: int
+    batches: Iterator[tuple[_T, Sequence[Callable[[], _R]]]], workers: int, ahead: int = BATCHES_AHEAD
 ) -> Generator[tuple[_T, list[_R]], None, None]:
-    """Run each batch's calls in threads, a few batches ahead, and yield what they return, in order.
+    """Run each batch's calls in threads, ``ahead`` batches ahead, and yield what they return, in order.
 
     What a call raises is raised here.
     """
@@ -41,7 +41,7 @@ def run_ahead(
     try:
         for batch, calls in batches:
             waiting.append((batch, [pool.submit(call) for call in calls]))
-            if len(waiting) > BATCHES_AHEAD:
+            if len(waiting) > ahead:
                 yield _result(waiting)
         while waiting:
             yield _result(waiting)

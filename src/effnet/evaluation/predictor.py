@@ -1,4 +1,7 @@
-"""Image files in, class names with probabilities out."""
+"""Image files in, class names with probabilities out.
+
+Dimension key: N images, K classes, T of them.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from effnet.arch.preprocessing import Preprocessing
 from effnet.arch.spec import Output
-from effnet.data.images import LabelledImages
-from effnet.data.loader import eval_batches, prepare_images
-from effnet.data.reading import read_file
+from effnet.data.threads import thread_count
 from effnet.errors import UserError
+from effnet.evaluation.streaming import AnsweredBatch, Answerer
 from effnet.nn import build_model
 from effnet.weights import LoadedWeights
 
@@ -89,45 +92,55 @@ class Predictor:
         model = build_model(weights.spec, weights=weights)
         return cls(model, names, weights.preprocessing, device=device, output=weights.output)
 
-    def predict(self, paths: Sequence[str | Path], *, top: int = 5, batch_size: int = 32) -> list[Prediction]:
+    def answerer(self) -> Answerer:
+        """Return the network in the form in which it answers for many images, with its present weights."""
+        return Answerer.of(
+            self.model,
+            self.preprocessing,
+            device=self.device,
+            output=self.output,
+            classes=len(self.class_names),
+        )
+
+    def predict(
+        self, paths: Sequence[str | Path], *, top: int = 5, batch_size: int | None = None
+    ) -> list[Prediction]:
         """Return one answer an image, in order; an unreadable image gets an answer with ``error``.
 
         Args:
             paths: Image files.
             top: How many classes to name.
-            batch_size: Images at a time.
+            batch_size: Images at a time, at most; None: what is fast here.
         """
-        images = LabelledImages(
-            class_names=self.class_names,
-            labels=np.arange(len(paths), dtype=np.int64),
-            names=tuple(str(path) for path in paths),
-            read=lambda index: read_file(paths[index]),
-        )
-        return list(self._answers(images, top, batch_size))
+        return list(self.predictions(paths, top=top, batch_size=batch_size))
 
-    @torch.inference_mode()
-    def _answers(self, images: LabelledImages, top: int, batch_size: int) -> Iterator[Prediction]:
-        batches = eval_batches(images, self.preprocessing, batch_size=batch_size, workers=0)
-        for start, batch in enumerate(batches):
-            errors = {bad.name: bad.reason for bad in batch.bad}
-            rows = {}
-            if len(batch.labels):
-                pixels = prepare_images(batch.images, self.preprocessing, self.device, channels_last=True)
-                logits = self.model(pixels).float()
-                probabilities = (logits.sigmoid() if self.output == "sigmoid" else logits.softmax(1)).cpu()
-                values, indices = probabilities.topk(min(top, len(self.class_names)))
-                rows = {
-                    int(label): (indices[row].tolist(), values[row].tolist())
-                    for row, label in enumerate(batch.labels)
-                }
-            for index in range(start * batch_size, min((start + 1) * batch_size, len(images))):
-                name = images.names[index]
-                if index not in rows:
-                    yield Prediction(image=name, error=errors.get(name, "not readable"))
-                    continue
-                classes, scores = rows[index]
+    def predictions(
+        self, paths: Sequence[str | Path], *, top: int = 5, batch_size: int | None = None
+    ) -> Iterator[Prediction]:
+        """Yield what `predict` returns, each answer as soon as it is there."""
+        answerer = self.answerer()
+        size = batch_size or answerer.batch_size
+        if answerer.is_shared:  # A few images are few batches: each thread gets its share of them.
+            size = min(size, max(-(-len(paths) // thread_count(0)), 1))
+        batches = (paths[start : start + size] for start in range(0, len(paths), size))
+        for answered in answerer.answer(batches):
+            yield from self._named(answered, top)
+
+    def _named(self, answered: AnsweredBatch, top: int) -> Iterator[Prediction]:
+        places = top_classes(answered.probabilities, top)
+        for name, error, row, best in zip(
+            answered.names, answered.errors, answered.probabilities, places, strict=True
+        ):
+            if error is not None:
+                yield Prediction(image=name, error=error)
+            else:
                 yield Prediction(
                     image=name,
-                    classes=tuple(self.class_names[class_index] for class_index in classes),
-                    probabilities=tuple(scores),
+                    classes=tuple(self.class_names[index] for index in best),
+                    probabilities=tuple(row[best].tolist()),
                 )
+
+
+def top_classes(probabilities: Float32[np.ndarray, "N K"], top: int) -> Int64[np.ndarray, "N T"]:
+    """Return the indices of the most probable classes of each row, of equal ones the first one first."""
+    return np.argsort(-probabilities, axis=1, kind="stable")[:, :top]

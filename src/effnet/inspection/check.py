@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from effnet.config import DataConfig
-from effnet.data.folders import IMAGE_SUFFIXES
 from effnet.data.images import DataSplit
 from effnet.data.sources import open_configured
+from effnet.data.walking import IMAGE_SUFFIXES
 from effnet.inspection.duplicates import find_duplicates
 from effnet.inspection.fingerprint import SMALLEST_COMPARED
 from effnet.inspection.report import EXTREME_ASPECT, MUCH_SMALLER, ClassCount, DataReport, ImageSizes
