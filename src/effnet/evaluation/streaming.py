@@ -84,14 +84,13 @@ class Answerer:
             output: How logits become probabilities.
             classes: How many there are.
         """
-        is_network = isinstance(model, Network)
         return cls(
-            forward=fold_norms(model) if is_network else model,
+            forward=fold_norms(model) if isinstance(model, Network) else model,
             preprocessing=preprocessing,
             device=device,
             output=output,
             classes=classes,
-            is_shared=is_network and device.type == "cpu",
+            is_shared=isinstance(model, Network) and device.type == "cpu",
         )
 
     @property
