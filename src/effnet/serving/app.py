@@ -142,6 +142,8 @@ def _info(model: ServedModel) -> schema.ModelInfo:
         name=model.name,
         network=model.network,
         image_size=model.preprocessing.image_size,
+        crop_mode=model.preprocessing.crop_mode,
+        crop_fraction=model.preprocessing.crop_fraction,
         classes=list(model.class_names),
         parameters=model.parameters,
         cam=model.cam_error is None,

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from effnet.arch.preprocessing import CropMode
+
 
 class ClassScore(BaseModel):
     """A class and its probability."""
@@ -45,6 +47,10 @@ class ModelInfo(BaseModel):
     network: str
     image_size: int
     """Side of the square that it sees, in pixels."""
+    crop_mode: CropMode
+    """``center``: that square lies in the middle of an image; ``squash``: it is the whole image."""
+    crop_fraction: float
+    """Side of the square in the middle divided by the short side of the image."""
     classes: list[str]
     parameters: int | None
     cam: bool

@@ -17,6 +17,7 @@ const queue = new Queue(PARALLEL, { busy: showWait, tokenNeeded: askForToken });
 /** @type {Item[]} The newest images first, as their cards. */
 let items = [];
 const cards = new Map();
+const early = []; // Files that came before the page was ready.
 let limits, models;
 let announced = [];
 let announcing = 0;
@@ -36,11 +37,12 @@ async function start() {
   hideProblem();
   at("model").replaceChildren(...models.map(({ name }) => new Option(name)));
   at("other").replaceChildren(new Option("nothing", ""), ...models.map(({ name }) => new Option(name)));
-  for (const label of document.querySelectorAll(".of-several")) label.hidden = models.length < 2;
+  for (const part of document.querySelectorAll(".of-several")) part.hidden = models.length < 2;
   at("limits").textContent = `Pasting works, too. Up to ${bytes(limits.max_bytes)} each, sent to this server only.`;
   for (const id of ["choices", "intake"]) at(id).hidden = false;
   describe();
   queue.release();
+  if (early.length) take(early.splice(0));
 }
 
 /** The chosen models, one or two. */
@@ -64,7 +66,7 @@ function describe() {
 // ------------------------------------------------------------------------------------------- images
 
 function take(files) {
-  if (!models) return;
+  if (!models) return early.push(...files);
   const fresh = files.map((file) => new Item(file, limits));
   for (const item of fresh) {
     cards.set(item, makeCard(item, { remove: () => remove(item), retry: () => retry([item]) }));
@@ -121,7 +123,7 @@ function ask(item) {
       run: async () => {
         await item.isRead;
         if (item.refusal) return settle({ state: "failed", error: item.refusal });
-        const options = { name: item.name, model: model.name, cam: wantsHeat, signal: item.signal };
+        const options = { name: item.name, model: model.name, cam: wantsHeat && model.cam !== false, signal: item.signal };
         const { classes, cam } = await server.predict(item.file, options);
         hideProblem();
         settle({ state: "done", classes, cam });
