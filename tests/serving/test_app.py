@@ -374,6 +374,15 @@ def test_wrong_addresses_and_methods_are_told(client):
     assert (answer.status_code, "GET is not possible" in answer.json()["error"]) == (405, True)
 
 
+def test_the_page_is_at_the_root_and_never_an_old_one(client):
+    for path in PAGE.iterdir():
+        answer = client.get("/" if path.name == "index.html" else f"/{path.name}")
+        assert answer.content == path.read_bytes()
+        assert answer.headers["cache-control"] == "no-cache"
+    assert client.get("/page.js").headers["content-type"].startswith("text/javascript")
+    assert client.post("/").status_code == 405
+
+
 def test_nothing_beside_the_page_is_served(client):
     for path in ("/../app.py", "/%2e%2e/app.py", "/..%2fapp.py", "//etc/passwd"):
         assert client.get(path).status_code == 404

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import FileResponse, JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -64,8 +63,7 @@ def create_app(
             allow_headers=["Authorization", "Content-Type"],
         )
     app.add_middleware(Observe, service=service, log=log)
-    if PAGE.is_dir():
-        app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    _add_page(app)
     return app
 
 
@@ -135,6 +133,21 @@ def _add_reports(app: FastAPI, service: Service, authorize: Callable[..., Any], 
     async def metrics() -> Response:
         """Return numbers for Prometheus."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_page(app: FastAPI) -> None:
+    """Serve each file under its name: no path that a client sends is opened, and no other route is hidden."""
+    for path in sorted(PAGE.iterdir()):
+        address = "/" if path.name == "index.html" else f"/{path.name}"
+        app.add_route(address, _sending(path), include_in_schema=False)
+
+
+def _sending(path: Path) -> Callable[[Request], Awaitable[Response]]:
+    async def send(_: Request) -> Response:
+        # Asked for at every visit, so that a page never speaks to another version of the service.
+        return FileResponse(path, headers={"Cache-Control": "no-cache"})
+
+    return send
 
 
 def _info(model: ServedModel) -> schema.ModelInfo:

@@ -127,6 +127,7 @@ def address(chromium, runs) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser(chromium) -> Iterator[Any]:
     """Closed behind each module: Playwright keeps an event loop running, and other tests start their own."""
+    expect.set_options(timeout=15_000)  # A busy machine is no failure.
     with sync_playwright() as playwright:
         options = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
         browser = playwright.chromium.launch(executable_path=chromium, args=options)

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 UNNAMED = """() => {
     const shown = (element) => element.checkVisibility();
-    const named = (element) => element.getAttribute("aria-label") || element.textContent.trim() || element.title;
+    const named = (element) => element.getAttribute("aria-label") || element.textContent.trim();
     const labelled = (field) => field.getAttribute("aria-label") || [...field.labels].some(named);
     const parts = [
         ...[...document.querySelectorAll("button, a, summary")].filter(shown).filter((part) => !named(part)),
