@@ -12,7 +12,7 @@ from PIL import Image
 
 from effnet.data import jpeg, pillow
 from effnet.data.crops import Crop
-from effnet.data.decode import decode_image, open_image
+from effnet.data.decode import decode_image, image_size, open_image
 from effnet.data.jpeg import MAX_SCANS
 from effnet.data.pillow import BadImageError, TruncatedImageError
 
@@ -245,6 +245,20 @@ def test_reason_is_short(encoded, reason):
     with pytest.raises(BadImageError) as caught:
         decode_image(encoded)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
+def test_the_size_is_read_from_the_header_alone(picture, encode, kind, monkeypatch):
+    encoded = encode(picture(11, 17), kind)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
+    monkeypatch.setattr("simplejpeg.decode_jpeg", None)
+    assert image_size(encoded) == (11, 17)
+
+
+@pytest.mark.parametrize("encoded", [b"", b"no image", b"\xff\xd8\xff"])
+def test_a_size_of_what_is_no_image_is_refused(encoded):
+    with pytest.raises(BadImageError):
+        image_size(encoded)
 
 
 def test_floating_point_pixels_are_refused(encode):

@@ -101,7 +101,8 @@ class DrainingServer(uvicorn.Server):
             )
         )
         # Of hostile requests there are many, and of each the client is told.
-        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+        for name in ("uvicorn.error", "python_multipart"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         self._service = service
         self._close_at: float | None = None
         self.cut_off = 0
@@ -137,9 +138,10 @@ def _listen(config: ServeConfig) -> socket.socket:
     try:
         return socket.create_server((config.host, config.port), family=family, backlog=2048)
     except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
         raise UserError(
-            f"cannot listen at {config.host} port {config.port}: {error.strerror or error}; choose "
-            "others with --host and --port"
+            f"cannot listen at {config.host} port {config.port}: {reason}; choose others with --host "
+            "and --port"
         ) from None
 
 
