@@ -1,7 +1,7 @@
 """The Python interface of the verbs."""
 
 from effnet.api.predicting import predict_to_file
-from effnet.api.reading import run_config, run_validation, weights_of
+from effnet.api.reading import run_config, run_data, run_validation, weights_of
 from effnet.api.running import (
     configure,
     prepare,
@@ -23,6 +23,7 @@ __all__ = [
     "prepare",
     "resume_run",
     "run_config",
+    "run_data",
     "run_validation",
     "sides_to_prepare",
     "start_or_resume_run",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from effnet.config import Config
-from effnet.data.images import LabelledImages
+from effnet.data.images import DataSplit, LabelledImages
 from effnet.data.sources import open_configured
 from effnet.errors import UserError
 from effnet.recipes import config_from_toml
@@ -41,6 +41,18 @@ def weights_of(source: str | Path) -> str:
     return str(run.best_weights)
 
 
+def run_data(path: Path) -> DataSplit:
+    """Return the images of a run.
+
+    Raises:
+        UserError: It is no run, or its data is not what it was.
+    """
+    run = open_run(path)
+    split = open_configured(run_config(run).data)
+    check_split(run.split_path, split)
+    return split
+
+
 def run_validation(path: Path) -> LabelledImages:
     """Return the images that a run held out.
 
@@ -49,7 +61,4 @@ def run_validation(path: Path) -> LabelledImages:
     """
     if not path.is_dir():
         raise UserError(f"{path} is no run, so it has no validation images of its own; give DATA")
-    run = open_run(path)
-    split = open_configured(run_config(run).data)
-    check_split(run.split_path, split)
-    return split.val
+    return run_data(path).val

@@ -20,6 +20,7 @@ from effnet.cli import (
     inspect,
     look,
     predict,
+    report,
     scale,
     search,
     serve,
@@ -71,6 +72,8 @@ app.command()(supernet.supernet)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(explain.explain)
+app.command()(report.report)
+app.command()(report.compare)
 app.command()(export.export)
 app.command()(serve.serve)
 data.app.command()(look.check)

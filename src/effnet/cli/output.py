@@ -10,6 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from effnet.reporting.wording import duration
+
+__all__ = ["duration", "megabytes", "print_json", "print_table"]
+
 _FILE_WIDTH = 200
 
 
@@ -27,17 +31,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
     for row in rows:
         table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else _FILE_WIDTH).print(table)
-
-
-def duration(seconds: float) -> str:
-    """Return a duration for people, such as ``3.2 s``, ``4 min 10 s`` or ``2 h 5 min``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"
 
 
 def megabytes(count: int) -> str:

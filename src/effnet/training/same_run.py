@@ -28,11 +28,13 @@ def check_same_config(given: Config, started: Config, run: Path) -> None:
     Raises:
         UserError: A value is another one.
     """
-    values, resolved, before = (dict(_values(config)) for config in (given, resolve_alone(given), started))
+    values, resolved, before = (
+        dict(flat_values(config)) for config in (given, resolve_alone(given), started)
+    )
     different = [
         f"{key} is {_shown(before.get(key))} there and {_shown(value)} here"
         for key, value in values.items()
-        if not _is_open(key, value) and before.get(key) not in (value, resolved.get(key))
+        if not is_open(key, value) and before.get(key) not in (value, resolved.get(key))
     ]
     if different:
         more = f" and {len(different) - _EXAMPLES} more" if len(different) > _EXAMPLES else ""
@@ -42,11 +44,13 @@ def check_same_config(given: Config, started: Config, run: Path) -> None:
         )
 
 
-def _is_open(key: str, value: object) -> bool:
+def is_open(key: str, value: object) -> bool:
+    """Whether a value leaves it to the start of the run to choose one."""
     return value is None or value == "auto" or (value == 0 and key in _LEFT_OPEN_BY_0)
 
 
-def _values(config: Config) -> Iterator[tuple[str, Any]]:
+def flat_values(config: Config) -> Iterator[tuple[str, Any]]:
+    """Yield each ``section.key`` of a configuration and its value, as what JSON can hold."""
     for section, values in to_dict(config).items():
         for name, value in (values or {}).items():
             yield f"{section}.{name}", value

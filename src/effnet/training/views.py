@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 from torch.nn import functional
 
-from effnet.config import AugmentConfig
+from effnet.config import AugmentConfig, Config
 from effnet.data.augment import describe
 from effnet.data.decode import decode_image
 from effnet.data.images import LabelledImages
@@ -57,29 +57,35 @@ class StageViews:
 
 
 def stage_views(experiment: Experiment, photos: LabelledImages) -> Iterator[StageViews]:
+    """Yield the same photos as every stage of a run trains on them; see `views_of`."""
+    return views_of(experiment.config, experiment.schedule, photos)
+
+
+def views_of(config: Config, schedule: StageSchedule, photos: LabelledImages) -> Iterator[StageViews]:
     """Yield the same photos as every stage of a run trains on them; of many sizes, as eight of them do.
 
     The run's own loader and mixing make them: a run of one step a stage on these photos alone, with the
     settings of the stages and the run's seed. A batch is all photos, so that each is in it once.
 
     Args:
-        experiment: The run.
+        config: Of the run, complete.
+        schedule: Its stages.
         photos: Images that can be read.
 
     Yields:
         The stages in order; the photos in the order that they were given in.
     """
-    config, count = experiment.config, len(photos)
+    count = len(photos)
     stages = tuple(
         replace(stage, start_step=step, end_step=step + 1, batch_size=count)
-        for step, stage in enumerate(condensed(experiment.schedule).stages)
+        for step, stage in enumerate(condensed(schedule).stages)
     )
-    schedule = StageSchedule(stages, train_images=count, reference_batch_size=count)
+    short = StageSchedule(stages, train_images=count, reference_batch_size=count)
     numbered = replace(photos, class_names=tuple(photos.names), labels=np.arange(count), label_sets=None)
     seed = config.train.seed
     # What is drawn does not depend on the place.
     augment = replace(config.augment, place="worker", repeats=1)
-    with closing(train_batches(numbered, schedule, config.data, augment, seed=seed)) as batches:
+    with closing(train_batches(numbered, short, config.data, augment, seed=seed)) as batches:
         for batch in batches:
             images, targets = mix_batch(
                 batch.images.permute(0, 3, 1, 2).float(),
@@ -110,7 +116,7 @@ def draw_views(experiment: Experiment, path: Path, *, images: int = 8) -> None:
         UserError: None of the training images can be read.
         OSError: The file cannot be written.
     """
-    photos = _first_readable(experiment.data.train, experiment.config.train.seed, images)
+    photos = first_readable(experiment.data.train, experiment.config.train.seed, images)
     class_names = [photos.class_names[label] for label in photos.labels]
     rows = list(stage_views(experiment, photos))
     scale = -(-_SMALLEST_SHOWN // max(row.settings.image_size for row in rows))
@@ -126,11 +132,11 @@ def draw_views(experiment: Experiment, path: Path, *, images: int = 8) -> None:
         )
     for number, row in enumerate(rows, start=1):
         sheet.label(
-            number, f"stage {number} of {len(rows)}", _settings(row.settings, experiment.config.augment)
+            number, f"stage {number} of {len(rows)}", settings_of(row.settings, experiment.config.augment)
         )
         for column in range(len(photos)):
             pixels = row.images[column].repeat(scale, axis=0).repeat(scale, axis=1)
-            sheet.draw(number, column, pixels, _shares(row.targets[column], class_names))
+            sheet.draw(number, column, pixels, shares_of(row.targets[column], class_names))
     with whole_file(path) as temporary:
         sheet.figure.savefig(temporary, dpi=_DPI, format="png")
 
@@ -175,7 +181,7 @@ class _Sheet:
         self.figure.text(x / width, y / height, text, font, va="top", linespacing=1.3, parse_math=False)
 
 
-def _settings(settings: StageSettings, augment: AugmentConfig) -> str:
+def settings_of(settings: StageSettings, augment: AugmentConfig) -> str:
     """Name what is done to the images, everything that grows, and CutMix where there is any."""
     lines = [
         f"{settings.image_size} px",
@@ -189,7 +195,7 @@ def _settings(settings: StageSettings, augment: AugmentConfig) -> str:
     return "\n".join(lines)
 
 
-def _shares(targets: Float[np.ndarray, " N"], class_names: Sequence[str]) -> str:
+def shares_of(targets: Float[np.ndarray, " N"], class_names: Sequence[str]) -> str:
     """Name the classes that a view counts for, with their shares where there are several."""
     shares: dict[str, float] = {}
     for name, share in zip(class_names, targets.tolist(), strict=True):
@@ -209,8 +215,17 @@ def _shrunk(pixels: UInt8[np.ndarray, "H W 3"], height: int, width: int) -> UInt
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
-def _first_readable(train: LabelledImages, seed: int, most: int) -> LabelledImages:
-    """Return the first images of a run that can be decoded."""
+def first_readable(train: LabelledImages, seed: int, most: int) -> LabelledImages:
+    """Return the first images of a run that can be decoded.
+
+    Args:
+        train: Its training images.
+        seed: Of the run.
+        most: How many; fewer where there are not so many.
+
+    Raises:
+        UserError: None of the images can be read.
+    """
     chosen: list[int] = []
     for index in sample_order(seed, 0, len(train), images=len(train), blocks=train.blocks).tolist():
         try:
