@@ -19,6 +19,7 @@ from effnet.evaluation.answers import Answers
 from effnet.evaluation.predictor import Predictor
 from effnet.explanation.maps import heat_maps
 from effnet.explanation.overlay import overlay
+from effnet.nn import Network
 from effnet.reporting.pictures import data_uri
 
 
@@ -97,6 +98,8 @@ def _heats(
     predictor: Predictor, views: UInt8[np.ndarray, "N S S 3"], classes: Int64[np.ndarray, " N"]
 ) -> tuple[list[UInt8[np.ndarray, "S S 3"] | None], str]:
     """Return each view coloured by what speaks for the answer; else why the network cannot be looked into."""
+    if not isinstance(predictor.model, Network):
+        return [None] * len(views), "its layers are not at hand"
     pixels = prepare_images(torch.from_numpy(views), predictor.preprocessing, predictor.device)
     try:
         heats = heat_maps(predictor.model, pixels, torch.from_numpy(classes).to(predictor.device), "cam")
