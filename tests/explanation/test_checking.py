@@ -42,7 +42,16 @@ def test_a_verdict_sums_up_the_images():
     assert verdict.to_dict()["deletion"].keys() == {"map", "random", "other_image", "gain", "gain_error"}
 
 
-@pytest.mark.parametrize("matches", [[(0.1, 0.9)], [(0.5, 0.9), (0.51, 0.9)], [(0.1, 0.4), (0.1, 0.39)]])
+@pytest.mark.parametrize(
+    "matches",
+    [
+        [(0.1, 0.9)],
+        [(0.5, 0.9), (0.51, 0.9)],
+        [(0.1, 0.4), (0.1, 0.39)],
+        [(0.3, 0.9), (0.55, 0.9)],
+        [(0.1, 0.8), (0.1, 0.38)],
+    ],
+)
 def test_what_may_be_chance_does_not_pass(matches):
     assert not verdict_of([_match(*areas) for areas in matches]).is_passed
 

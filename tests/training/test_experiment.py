@@ -369,3 +369,35 @@ def test_images_that_changed_their_class_are_refused(tmp_path):
     swapped = replace(BEGAN.train, labels=BEGAN.train.labels[::-1].copy())
     with pytest.raises(UserError, match="not what this run began with"):
         check_split(tmp_path / "split.json", DataSplit(train=swapped, val=BEGAN.val, is_drawn=True))
+
+
+# Growing
+
+
+def test_a_run_can_start_from_the_weights_of_a_smaller_network(tiny, weights):
+    small = prepare_experiment(digits(replace(tiny, weights=str(weights)))).build_model().eval()
+    for source in (tiny.network, "auto"):
+        model = replace(tiny, weights=str(weights), width=2.0, depth=1.5, grow_from=source)
+        experiment = prepare_experiment(digits(model))
+        grown = experiment.build_model().eval()
+        assert grown.spec.stages[0].channels == 16
+        assert grown.spec.stages[0].repeats == 3
+        assert experiment.preprocessing.mean == IMAGENET_MEAN
+        images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            features, expected = (net.features(images)["head"].mean((2, 3)) for net in (grown, small))
+        # The first of the grown channels are the old ones; the others are copies.
+        torch.testing.assert_close(features[:, :16], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_growing_needs_weights_and_the_right_network(tiny, weights, fake_timm):
+    with pytest.raises(UserError, match=r"model.grow_from is set, but there are no weights"):
+        prepare_experiment(digits(replace(tiny, grow_from="auto")))
+    with pytest.raises(UserError, match="holds the weights of tiny, and v2-b0 has other layers"):
+        prepare_experiment(digits(replace(tiny, weights=str(weights), grow_from="v2-b0")))
+    with pytest.raises(UserError, match="only EfficientNets can grow, and timm:tinynet is none"):
+        prepare_experiment(
+            digits(ModelConfig(network="timm:tinynet", weights=str(weights), grow_from="auto"))
+        )
+    with pytest.raises(UserError, match="tiny cannot grow into v2-b0: it has 6 stages instead of 1"):
+        prepare_experiment(digits(ModelConfig(network="v2-b0", weights=str(weights), grow_from="auto")))

@@ -35,6 +35,9 @@ class ModelConfig:
     weights: str = ""
     """A file, a hub name such as ``timm/tf_efficientnetv2_s.in1k``, or ``pretrained``: the best released
     weights of the network. Empty: from scratch."""
+    grow_from: str = ""
+    """Of which smaller network ``weights`` are: its name, the path of its spec, or ``auto`` where they say so
+    themselves. They are grown into ``network``, which begins as the same function (Net2Net, 1511.05641)."""
     weights_class_names: str = ""
     """A file with the names of the weights' classes, one a line in the order of the logits, for weights that
     bring none. Classes whose names the data shares keep their rows of the classifier."""

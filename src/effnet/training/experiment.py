@@ -21,6 +21,7 @@ from effnet.data.resident import ResidentImages, load_resident
 from effnet.data.sources import absolute_source, open_configured
 from effnet.errors import UserError
 from effnet.nn import Network, build_model, find_spec
+from effnet.nn.growing import grow_weights
 from effnet.schedule.progressive import StageSchedule, image_sizes, stage_schedule
 from effnet.training.parallel import check_processes
 from effnet.training.tuned import with_tuned
@@ -28,6 +29,7 @@ from effnet.weights import LoadedWeights, load_weights, with_class_names
 
 # The share of the image's short side that the published networks of 224 px see at evaluation.
 _CROP_FRACTION = 0.875
+_AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,7 +164,7 @@ def prepare_experiment(
     device = choose_device(config.train.device, processes)
     _check_weights_are_there(config)
     spec = network_of(config.model)
-    weights = load_weights(config.model.weights, spec) if load and config.model.weights else None
+    weights = _load(config.model, spec) if load and config.model.weights else None
     if weights is not None:
         if config.model.weights_class_names:
             weights = with_class_names(weights, config.model.weights_class_names, "model.weights_class_names")
@@ -197,10 +199,21 @@ def prepare_experiment(
     )
 
 
+def _load(config: ModelConfig, spec: AnySpec) -> LoadedWeights:
+    """Load the weights that a run starts from, grown where they are of a smaller network."""
+    if not config.grow_from:
+        return load_weights(config.weights, spec)
+    if isinstance(spec, ExternalSpec):
+        raise UserError(f"only EfficientNets can grow, and {spec.name} is none; leave model.grow_from out")
+    small = None if config.grow_from == _AUTO else find_spec(config.grow_from)
+    return grow_weights(load_weights(config.weights, small), spec)
+
+
 def _check_weights_are_there(config: Config) -> None:
     """Refuse what only means something for loaded weights; the rest of fine-tuning works without them."""
     needing = {
         "model.weights_class_names": bool(config.model.weights_class_names),
+        "model.grow_from": bool(config.model.grow_from),
         "train.freeze_norm": config.train.freeze_norm,
     }
     for key, is_set in needing.items():
@@ -276,6 +289,7 @@ def _resolve(config: Config, spec: AnySpec, weights: LoadedWeights | None) -> Co
             config.model,
             network=_absolute(network) if network.endswith(".json") else network,
             weights=_absolute(config.model.weights),
+            grow_from=_absolute(config.model.grow_from),
             weights_class_names=_absolute(config.model.weights_class_names),
             padding=spec.padding if isinstance(spec, NetworkSpec) else None,
             norm_epsilon=spec.norm_epsilon,
