@@ -137,8 +137,13 @@ def test_other_images_can_be_given(effnet, finished, photos):
 
 def test_an_evaluation_for_people_has_a_line_a_class(effnet, finished):
     out = effnet("evaluate", finished).out
-    assert re.search(r"^green +\d+\.\d\d%$", out, re.MULTILINE)
-    assert re.search(r"^top-1 \d+\.\d\d%, top-5 100\.00%, loss \d\.\d{4}, 3 images$", out, re.MULTILINE)
+    assert re.search(r"^green +(\d+\.\d\d% +){3}1$", out, re.MULTILINE)
+    assert re.search(
+        r"^top-1 \S+% \(95% interval \S+% to \S+%\), top-5 100\.00%, loss \d\.\d{4}, 3 images$",
+        out,
+        re.MULTILINE,
+    )
+    assert "(cross-fitted)" in out
 
 
 def test_images_to_evaluate_on_are_needed_where_weights_are_given(mistake, finished):
@@ -240,7 +245,10 @@ def several(photos, tmp_path):
 def test_several_labels_are_measured_by_their_own_numbers(effnet, finished, several):
     answer = effnet("evaluate", finished, several)
     assert answer.code == 0
-    assert re.search(r"^PR-AUC 0\.\d{4} \(within \S+\), precision@1 \S+%, precision@5", answer.out)
+    assert re.search(
+        r"^PR-AUC 0\.\d{4} \(within \S+\), precision@1 \S+%, precision@5", answer.out, re.MULTILINE
+    )
+    assert re.search(r"^mean average precision \S+%; from probability 0.5 on", answer.out, re.MULTILINE)
     document = json.loads(effnet("evaluate", finished, several, "--json").out)
     assert {"pr_auc", "recall_at_1", "recall_at_5", "top1", "top5"} <= document.keys()
     assert document["images"] == pq.read_metadata(several).num_rows

@@ -1,5 +1,14 @@
 """The Python interface of the verbs."""
 
+from effnet.api.answering import (
+    AnswerSettings,
+    answer,
+    answer_together,
+    fits_in_memory,
+    load_members,
+    load_soup,
+    save_soup,
+)
 from effnet.api.predicting import predict_to_file
 from effnet.api.reading import run_config, run_data, run_validation, weights_of
 from effnet.api.running import (
@@ -12,22 +21,34 @@ from effnet.api.running import (
     train,
     tune,
 )
-from effnet.api.using import evaluate, load, load_trained
+from effnet.api.sweeping import SizeScores, sweep_sizes
+from effnet.api.using import evaluate, known_images, load, load_trained, open_images
 
 __all__ = [
+    "AnswerSettings",
+    "SizeScores",
+    "answer",
+    "answer_together",
     "configure",
     "evaluate",
+    "fits_in_memory",
+    "known_images",
     "load",
+    "load_members",
+    "load_soup",
     "load_trained",
+    "open_images",
     "predict_to_file",
     "prepare",
     "resume_run",
     "run_config",
     "run_data",
     "run_validation",
+    "save_soup",
     "sides_to_prepare",
     "start_or_resume_run",
     "start_run",
+    "sweep_sizes",
     "train",
     "tune",
     "weights_of",

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from effnet.api.reading import run_validation, weights_of
+from effnet.data.images import LabelledImages
 from effnet.data.processes import join_processes
 from effnet.data.sources import open_labelled
 from effnet.errors import UserError
@@ -100,18 +101,48 @@ def evaluate(
     with join_processes(device) as processes:
         # Of several processes, each has made a GPU of its own the one that `cuda` means.
         predictor = load(source, model=model, device=device, class_names=class_names)
-        if data is None and split:
-            raise UserError("--split chooses among the splits of DATA; give DATA as well")
-        images = run_validation(Path(source)) if data is None else open_labelled(str(data), split)
+        images = open_images(source, data, split)
         preprocessing = predictor.preprocessing
         if image_size is not None:
             preprocessing = replace(preprocessing, image_size=image_size)
         return evaluate_model(
             predictor.model,
-            images.with_classes(predictor.class_names),
+            known_images(images, predictor),
             preprocessing,
             device=predictor.device,
             batch_size=batch_size,
             output=predictor.output,
             processes=processes,
         )
+
+
+def open_images(source: str | Path, data: str | Path | None, split: str = "") -> LabelledImages:
+    """Open the images to measure on: those of ``data``, else those that the run held out.
+
+    Raises:
+        UserError: There is no such data, or it is not what it was.
+    """
+    if data is None and split:
+        raise UserError("--split chooses among the splits of DATA; give DATA as well")
+    return run_validation(Path(source)) if data is None else open_labelled(str(data), split)
+
+
+def known_images(images: LabelledImages, predictor: Predictor) -> LabelledImages:
+    """Return the images with labels in the order of a network's classes.
+
+    Raises:
+        UserError: The network lacks a class that an image has.
+    """
+    try:
+        return images.with_classes(predictor.class_names)
+    except UserError as error:
+        if not has_no_names(predictor):
+            raise
+        raise UserError(
+            f"{error}; the weights bring no names of their classes, give them with --class-names"
+        ) from None
+
+
+def has_no_names(predictor: Predictor) -> bool:
+    """Tell whether classes are called by their numbers, as where weights bring no names."""
+    return predictor.class_names == tuple(map(str, range(len(predictor.class_names))))

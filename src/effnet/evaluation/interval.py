@@ -2,7 +2,7 @@
 
 Images are drawn with replacement from all, not class by class: a data set is taken for a sample of images,
 whose classes would have come in other numbers as well. Such intervals are wider than stratified ones.
-Dimension key: N images.
+Dimension key: N images, M drawn ones, B resamples, K classes.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def mean_interval(
 
 
 def interval_of(
-    statistic: Callable[[Int64[np.ndarray, "*batch N"]], Float64[np.ndarray, "*batch"]],
+    statistic: Callable[[Int64[np.ndarray, "*batch M"]], Float64[np.ndarray, "*batch"]],
     images: int,
     *,
     confidence: float = 0.95,
@@ -161,16 +161,24 @@ def interval_of(
 
 def _macro(
     answers: Answers, metric: Metric
-) -> Callable[[Int64[np.ndarray, "*batch N"]], Float64[np.ndarray, "*batch"]]:
+) -> Callable[[Int64[np.ndarray, "*batch M"]], Float64[np.ndarray, "*batch"]]:
     labels, predicted = answers.labels, predicted_classes(answers)
-    is_right, classes = labels == predicted, len(answers.class_names)
+    right, classes = np.where(labels == predicted, labels, len(answers.class_names)), len(answers.class_names)
 
-    def of_one(rows: Int64[np.ndarray, " N"]) -> float:
-        support = np.bincount(labels[rows], minlength=classes)
-        answered = np.bincount(predicted[rows], minlength=classes)
-        right = np.bincount(labels[rows][is_right[rows]], minlength=classes)
-        whole = support + answered if metric == "macro_f1" else support
-        part = 2 * right if metric == "macro_f1" else right
-        return float((part / np.maximum(whole, 1))[support > 0].mean())
+    def counts(values: Int64[np.ndarray, " N"], rows: Int64[np.ndarray, "B M"]) -> Int64[np.ndarray, "B K"]:
+        # One more class has the images that count for none.
+        cells = values[rows] + (classes + 1) * np.arange(len(rows))[:, None]
+        found = np.bincount(cells.ravel(), minlength=len(rows) * (classes + 1))
+        return found.reshape(len(rows), classes + 1)[:, :classes]
 
-    return lambda rows: np.apply_along_axis(of_one, -1, rows).astype(np.float64)
+    def means(rows: Int64[np.ndarray, "*batch M"]) -> Float64[np.ndarray, "*batch"]:
+        flat = rows.reshape(-1, rows.shape[-1])
+        support, part = counts(labels, flat), counts(right, flat)
+        whole = support
+        if metric == "macro_f1":
+            whole, part = support + counts(predicted, flat), 2 * part
+        # A class without an image has part 0, so it adds nothing to the sum.
+        shares = (part / np.maximum(whole, 1)).sum(1) / (support > 0).sum(1)
+        return shares.reshape(rows.shape[:-1])
+
+    return means

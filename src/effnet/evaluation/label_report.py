@@ -71,7 +71,6 @@ def label_report_of(answers: Answers, *, threshold: float = 0.5) -> LabelReport:
     truth = truth_of(answers)
     present = np.flatnonzero(truth.any(0))
     probabilities = np.nan_to_num(answers.probabilities, nan=0.0)
-    is_exact = (truth == (probabilities >= threshold)).all(1)
     # A class that no image has, as scikit-learn takes a single column for two classes; it counts nowhere.
     truth, probabilities = (np.pad(array[:, present], ((0, 0), (0, 1))) for array in (truth, probabilities))
     counted = np.arange(len(present))
@@ -95,7 +94,7 @@ def label_report_of(answers: Answers, *, threshold: float = 0.5) -> LabelReport:
         macro=mean("macro"),
         micro=mean("micro"),
         weighted=mean("weighted"),
-        exact=float(is_exact.mean()),
+        exact=float(is_exact(answers, threshold).mean()),
     )
 
 
@@ -106,6 +105,11 @@ def truth_of(answers: Answers) -> Bool[np.ndarray, "N K"]:
     images, places = np.nonzero(rows >= 0)
     truth[images, rows[images, places]] = True
     return truth
+
+
+def is_exact(answers: Answers, threshold: float) -> Bool[np.ndarray, " N"]:
+    """Return of which images all labels are found and no other."""
+    return (truth_of(answers) == (answers.probabilities >= threshold)).all(1)
 
 
 def _scores(name: str, values: Sequence[Any], support: int) -> LabelScores:

@@ -6,5 +6,6 @@ from effnet.weights.files import save_weights as save_weights
 from effnet.weights.hub import is_timm_folder as is_timm_folder
 from effnet.weights.load import load_weights as load_weights
 from effnet.weights.naming import with_class_names as with_class_names
+from effnet.weights.soup import average_weights as average_weights
 from effnet.weights.timm_export import export_timm as export_timm
 from effnet.weights.timm_export import export_torchvision as export_torchvision
