@@ -4,8 +4,8 @@
 
 Kinds take turns: random bytes, truncated and damaged photos, decompression bombs, bodies of 50 MB with and
 without a length, wrong types, wrong JSON, wrong forms, broken HTTP, endless heads, slow clients. Good
-requests come meanwhile, and must all be answered. Memory is read after a fifth, three fifths, and all of the
-requests; the last line is one JSON document.
+requests come meanwhile, and must all be answered. Memory is read before, after a fifth, three fifths, and
+all of the requests; the last line is one JSON document.
 """
 
 from __future__ import annotations
@@ -218,6 +218,8 @@ def main() -> None:
     memory = []
     with served([arguments.source], "--timeout", str(TIMEOUT_S)) as service:
         stream = attacks(photo, arguments.seed)
+        good[good_request(service, photo)] += 1
+        memory.append(round(service.memory_mib(), 1))
         with concurrent.futures.ThreadPoolExecutor(arguments.clients) as pool:
             for count in (arguments.requests // 5, arguments.requests * 2 // 5, arguments.requests * 2 // 5):
                 kinds = [next(stream) for _ in range(count)]

@@ -264,6 +264,19 @@ def test_a_decoder_that_fails_is_one_bad_image(serving, photo, monkeypatch, capl
     assert "a decoder failed" in caplog.text
 
 
+def test_a_forward_pass_that_fails_is_told_and_the_next_one_works(serving, photo, monkeypatch):
+    with serving() as client:
+        post(client, photo())
+        with monkeypatch.context() as patch:
+            patch.setattr("effnet.serving.served.prepare_images", None)
+            answer = post(client, photo())
+        assert answer.status_code == 500
+        assert answer.json() == {"error": "the service failed at this request; its log says why"}
+        assert post(client, photo()).status_code == 200
+        assert client.service.admission.images == 0
+        assert 'route="/v1/predict",status="500"} 1.0' in client.get("/metrics").text
+
+
 # About the service
 
 

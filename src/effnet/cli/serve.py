@@ -92,8 +92,12 @@ def serve(
         raise UserError(
             f"serving needs the package {error.name}; install it with: pip install 'effnet[serve]'"
         ) from None
+    import torch
+
     from effnet.api import load
 
+    if threads:
+        torch.set_num_threads(threads)  # The runtimes of exported files take as many.
     predictors = [load(source, model=model, device=device, class_names=class_names) for source in sources]
     all_answered = run(
         list(zip(names_of(sources), predictors, strict=True)),

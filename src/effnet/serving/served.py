@@ -6,7 +6,9 @@ Dimension key: N images, S side of the view, C channels, K classes.
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import cv2
@@ -23,6 +25,10 @@ from effnet.evaluation.predictor import Predictor
 from effnet.explanation import heat_maps, overlay
 from effnet.nn import Network
 from effnet.nn.folding import fold_norms
+
+# Pillow's decoders take up to 24 bytes a pixel (measured with RGBA in WebP), so large images come one by one.
+_LARGE_PIXELS = 10_000_000
+_LARGE_IMAGES = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +87,8 @@ class ServedModel:
         height, width = image_size(encoded)
         if height * width > self._max_pixels:
             raise BadImageError(f"{width} x {height} pixels; at most {self._max_pixels} are accepted")
-        return View(eval_image(encoded, self.preprocessing), wants_cam)
+        with _LARGE_IMAGES if height * width > _LARGE_PIXELS else nullcontext():
+            return View(eval_image(encoded, self.preprocessing), wants_cam)
 
     @torch.inference_mode()
     def compute(self, views: Sequence[View]) -> list[Scores]:
