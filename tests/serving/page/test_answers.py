@@ -105,7 +105,7 @@ def test_a_text_file_gets_an_error_in_plain_words_and_the_others_their_answers(p
 
 
 def test_what_the_server_would_refuse_is_not_sent(open_page, image):
-    limits = {"max_bytes": 20_000, "max_pixels": 3000, "max_images": 8, "needs_token": False}
+    limits = {"max_bytes": 20_480, "max_pixels": 3000, "max_images": 8, "needs_token": False}
     sent = []
 
     def before(page):
@@ -223,3 +223,26 @@ def test_many_classes_are_listed_on_request(open_page):
     page.get_by_text("All classes").click()
     expect(page.get_by_text("class 999")).to_be_attached()
     expect(page.get_by_label("Model")).to_be_hidden()
+
+
+def test_what_is_no_file_is_refused_in_plain_words(page, image):
+    link = page.evaluate_handle(
+        "() => { const link = new DataTransfer(); link.setData('text/uri-list', 'https://a.example'); return link; }"
+    )
+    page.dispatch_event("main", "drop", {"dataTransfer": link})
+    expect(page.get_by_role("alert")).to_contain_text("Only files can be dropped here")
+    page.dispatch_event("main", "drop", {"dataTransfer": transfer(page, image("teal"))})
+    expect(best(page.locator(".card"))).to_have_text("teal")
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_files_that_come_before_the_page_is_ready_are_kept(open_page, image):
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    page = open_page(lambda page: page.route("**/v1/limits", hold))
+    page.set_input_files("#files", [image("amber")])
+    held[0].continue_()
+    expect(best(page.locator(".card"))).to_have_text("amber")

@@ -60,8 +60,8 @@ export class Item {
           if (this.isGone) URL.revokeObjectURL(picture.url);
           else this.picture = picture;
           if (picture.width * picture.height > limits.max_pixels) {
-            this.refusal = `This image has ${megapixels(picture.width * picture.height)}; `
-              + `this server takes at most ${megapixels(limits.max_pixels)}.`;
+            this.refusal = `This image has ${megapixels(picture.width * picture.height, Math.ceil)}; `
+              + `this server takes at most ${megapixels(limits.max_pixels, Math.floor)}.`;
           }
           resolve();
         },
@@ -75,7 +75,7 @@ function refusalOf(file, limits) {
   if (file.size === 0) return "This file is empty.";
   if (file.type && !file.type.startsWith("image/")) return `This is not an image, but ${file.type}.`;
   if (file.size > limits.max_bytes) {
-    return `This file has ${bytes(file.size)}; this server takes at most ${bytes(limits.max_bytes)}.`;
+    return `This file has ${written(file.size)}; this server takes at most ${bytes(limits.max_bytes)}.`;
   }
   return undefined;
 }
@@ -95,10 +95,13 @@ async function smallCopy(file) {
   return { url: URL.createObjectURL(blob), width, height };
 }
 
-/** @returns {string} As "4.2 MB". */
-export function bytes(count) {
-  if (count < 1e6) return `${Math.max(1, Math.round(count / 1e3))} kB`;
-  return `${(count / 1e6).toFixed(count < 1e7 ? 1 : 0)} MB`;
+/** What is allowed, as "32 MB", rounded down: a megabyte has 1024 kilobytes, as where the limit is set. */
+export const bytes = (count) => written(count, Math.floor);
+
+/** A number of bytes, rounded up where it is above a limit. */
+function written(count, round = Math.ceil) {
+  const [unit, name] = count < 2 ** 20 ? [2 ** 10, "kB"] : [2 ** 20, "MB"];
+  return `${round((10 * count) / unit) / 10} ${name}`;
 }
 
-const megapixels = (count) => `${(count / 1e6).toFixed(count < 1e7 ? 1 : 0)} megapixels`;
+const megapixels = (count, round) => `${round(count / 1e5) / 10} megapixels`;

@@ -19,6 +19,7 @@ let items = [];
 const cards = new Map();
 const early = []; // Files that came before the page was ready.
 let limits, models;
+let busyUntil = 0;
 let announced = [];
 let announcing = 0;
 
@@ -67,6 +68,7 @@ function describe() {
 
 function take(files) {
   if (!models) return early.push(...files);
+  hideProblem();
   const fresh = files.map((file) => new Item(file, limits));
   for (const item of fresh) {
     cards.set(item, makeCard(item, { remove: () => remove(item), retry: () => retry([item]) }));
@@ -125,7 +127,6 @@ function ask(item) {
         if (item.refusal) return settle({ state: "failed", error: item.refusal });
         const options = { name: item.name, model: model.name, cam: wantsHeat && model.cam !== false, signal: item.signal };
         const { classes, cam } = await server.predict(item.file, options);
-        hideProblem();
         settle({ state: "done", classes, cam });
       },
       failed: (problem) => settle({ state: "failed", error: problem.message, isPassing: isPassing(problem) }),
@@ -179,7 +180,7 @@ function showTally() {
   const waiting = count("waiting");
   const said = items.map((item) => agreement(item, chosen())).filter((agree) => agree !== undefined);
   const parts = [items.length === 1 ? "1 image" : `${items.length.toLocaleString("en")} images`];
-  if (waiting) parts.push(`${waiting} to go`);
+  if (waiting) parts.push(`${waiting} to go${Date.now() < busyUntil ? " (the server is busy)" : ""}`);
   if (count("failed")) parts.push(`${count("failed")} without an answer`);
   if (said.length) parts.push(`the same class for ${said.filter(Boolean).length} of ${said.length}`);
   at("tally").textContent = parts.join(", ");
@@ -223,8 +224,11 @@ function hideProblem() {
   at("problem").hidden = true;
 }
 
+/** Say until then why nothing goes on. */
 function showWait(seconds) {
-  showProblem(`The server is busy; asking again in ${Math.ceil(seconds)} s. Nothing is lost.`);
+  busyUntil = Date.now() + 1000 * seconds;
+  setTimeout(showTally, 1000 * seconds);
+  showTally();
 }
 
 // --------------------------------------------------------------------------------------- token, CSV
