@@ -66,7 +66,7 @@ FOCUS = """() => {
 def fill(page, image):
     """Show what there can be: an answer of two networks, an error, and one that can be tried again."""
     page.route("**/v1/predict", lambda route: route.abort())
-    page.set_input_files("#files", [image("violet", "a-name-without-any-gap-" * 6 + ".png")])
+    page.set_input_files("#files", [image("violet", "a_name_without_any_gap_" * 6 + ".png")])
     expect(page.locator(".retry:visible")).to_have_count(1)
     page.unroute("**/v1/predict")
     text = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"text"}

@@ -226,9 +226,8 @@ def test_many_classes_are_listed_on_request(open_page):
 
 
 def test_what_is_no_file_is_refused_in_plain_words(page, image):
-    link = page.evaluate_handle(
-        "() => { const link = new DataTransfer(); link.setData('text/uri-list', 'https://a.example'); return link; }"
-    )
+    link = page.evaluate_handle("new DataTransfer()")
+    link.evaluate("link => link.setData('text/uri-list', 'https://a.example')")
     page.dispatch_event("main", "drop", {"dataTransfer": link})
     expect(page.get_by_role("alert")).to_contain_text("Only files can be dropped here")
     page.dispatch_event("main", "drop", {"dataTransfer": transfer(page, image("teal"))})
