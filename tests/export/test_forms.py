@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from effnet.errors import UserError
-from effnet.export.card import CARD_KEY
+from effnet.export.card import CARD_KEY, card_from_json
 from effnet.export.engine import is_exported, load_engine
 from effnet.export.forms import FORMS, form_named
 
@@ -152,3 +152,22 @@ def test_a_file_of_others_is_told(write, tmp_path):
     onnx.save(model, tmp_path / "other.onnx")
     with pytest.raises(UserError, match="is missing"):
         load_engine(tmp_path / "other.onnx")
+
+
+def test_core_ml_is_written_but_not_run_here(write):
+    coremltools = pytest.importorskip("coremltools")
+    path = write("coreml")
+    model = coremltools.models.MLModel(str(path), skip_model_load=True)
+    assert card_from_json(model.user_defined_metadata[CARD_KEY], "it").class_names == (
+        "daisy",
+        "rose",
+        "Straße",
+    )
+    (given,), (logits,) = model.get_spec().description.input, model.get_spec().description.output
+    assert (given.name, list(given.type.multiArrayType.shape), logits.name) == (
+        "pixels",
+        [1, 3, 18, 18],
+        "logits",
+    )
+    with pytest.raises(UserError, match="cannot be run by effnet"):
+        load_engine(path)

@@ -9,6 +9,7 @@ from effnet.api.answering import (
     load_soup,
     save_soup,
 )
+from effnet.api.exporting import export
 from effnet.api.predicting import predict_to_file
 from effnet.api.reading import run_config, run_data, run_validation, weights_of
 from effnet.api.running import (
@@ -31,6 +32,7 @@ __all__ = [
     "answer_together",
     "configure",
     "evaluate",
+    "export",
     "fits_in_memory",
     "known_images",
     "load",

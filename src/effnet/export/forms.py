@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from effnet.errors import UserError, did_you_mean
-from effnet.export import onnx_form, openvino_form, pt2_form
+from effnet.export import coreml_form, executorch_form, onnx_form, openvino_form, pt2_form
 from effnet.export.card import Card, Precision
 from effnet.export.graph import Graph
 from effnet.export.quantization import Calibration
@@ -37,6 +37,8 @@ class Form:
     precisions: tuple[Precision, ...]
     traces_half: bool = True
     """Whether half precision is traced; else the form halves the weights itself."""
+    takes_bytes: bool = True
+    """Whether it can normalise uint8 itself."""
     has_any_batch: bool = True
     has_any_size: bool = True
     packages: tuple[str, ...] = ()
@@ -69,6 +71,28 @@ FORMS: dict[str, Form] = {
             write=pt2_form.write,
             open=pt2_form.open_file,
             precisions=("fp32", "fp16"),
+        ),
+        Form(
+            name="executorch",
+            suffix=".pte",
+            write=executorch_form.write,
+            open=executorch_form.open_file,
+            precisions=("fp32", "int8"),
+            has_any_batch=False,
+            has_any_size=False,
+            packages=("executorch", "torchao"),
+        ),
+        Form(
+            name="coreml",
+            suffix=".mlpackage",
+            write=coreml_form.write,
+            open=None,
+            precisions=("fp32", "fp16"),
+            traces_half=False,
+            takes_bytes=False,
+            has_any_batch=False,
+            has_any_size=False,
+            packages=("coremltools",),
         ),
     )
 }

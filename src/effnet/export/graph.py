@@ -106,14 +106,19 @@ def trace(
         # torch's own tracer calls what torch has deprecated.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         program = torch.export.export(module, (example,), dynamic_shapes=(dynamic or None,))
-    _forget_sources(program)
+    forget_sources(program)
     return Graph(program=program, example=example)
 
 
-def _forget_sources(program: ExportedProgram) -> None:
-    """Files shall not tell where the package lies on the machine that wrote them."""
+def forget_sources(program: ExportedProgram, *keys: str) -> None:
+    """Files shall not tell where the package lies on the machine that wrote them.
+
+    Args:
+        program: Changed in place.
+        keys: What else to drop of what was noted at each operation.
+    """
     for module in program.graph_module.modules():
         if isinstance(module, GraphModule):
             for node in module.graph.nodes:
-                for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn"):
+                for key in ("stack_trace", *keys):
                     node.meta.pop(key, None)

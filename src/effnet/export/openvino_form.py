@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import warnings
 from pathlib import Path
@@ -13,7 +15,7 @@ from effnet.errors import UserError
 from effnet.export.card import CARD_KEY, Card, card_from_json, card_to_json
 from effnet.export.graph import INPUT, OUTPUT, Graph
 from effnet.export.packages import needed
-from effnet.export.quantization import Calibration
+from effnet.export.quantization import Calibration, Operation, kept_operations
 
 _FORM, _EXTRA = "OpenVINO", "openvino"
 
@@ -88,44 +90,39 @@ def _quantized(model: Any, card: Card, calibration: Calibration) -> Any:  # noqa
     nncf = needed("nncf", form="int8 for OpenVINO", extra=_EXTRA)
     logging.getLogger("nncf").setLevel(logging.ERROR)
     batches = list(calibration.batches(card.batch_size or 1))
-    return nncf.quantize(
-        model,
-        nncf.Dataset(batches, lambda batch: {INPUT: batch}),
-        subset_size=len(batches),
-        target_device=nncf.TargetDevice.CPU,
-        preset=nncf.QuantizationPreset.MIXED,
-        ignored_scope=nncf.IgnoredScope(names=_kept(model, calibration), validate=False),
-    )
+    with contextlib.redirect_stdout(io.StringIO()):  # NNCF shows bars.
+        return nncf.quantize(
+            model,
+            nncf.Dataset(batches, lambda batch: {INPUT: batch}),
+            subset_size=len(batches),
+            target_device=nncf.TargetDevice.CPU,
+            preset=nncf.QuantizationPreset.MIXED,
+            ignored_scope=nncf.IgnoredScope(
+                names=kept_operations(_operations(model), calibration.keep), validate=False
+            ),
+        )
 
 
-def _kept(model: Any, calibration: Calibration) -> list[str]:  # noqa: ANN401 - openvino.Model
-    """Return the names of operations that stay in floating point."""
-    kinds = {"Convolution", "GroupConvolution", "MatMul"}
-    operations = model.get_ordered_ops()
-    layers = [operation.get_friendly_name() for operation in operations if operation.get_type_name() in kinds]
-    kept = [layers[0], layers[-1]] if calibration.keeps_ends else []
-    if calibration.keeps_se:
-        kept += _after_means(operations)
-    return kept
+_KINDS = {
+    "Convolution": "layer",
+    "GroupConvolution": "layer",
+    "MatMul": "layer",
+    "ReduceMean": "mean",
+    "Multiply": "product",
+}
 
 
-def _after_means(operations: Any) -> list[str]:  # noqa: ANN401 - openvino.Node
-    """Return what computes on means over the image, up to where a gate meets the features again."""
-    pooled: set[str] = set()
-    names: list[str] = []
-    for operation in operations:
-        name, kind = operation.get_friendly_name(), operation.get_type_name()
-        inputs = {value.get_node().get_friendly_name() for value in operation.input_values()}
-        constants = {
-            value.get_node().get_friendly_name()
-            for value in operation.input_values()
-            if value.get_node().get_type_name() == "Constant"
-        }
-        if kind == "ReduceMean":
-            pooled.add(name)
-            names.append(name)
-        elif pooled & inputs and kind != "Result":
-            names.append(name)
-            if kind != "Multiply" or not inputs - pooled - constants:
-                pooled.add(name)
-    return names
+def _operations(model: Any) -> list[Operation]:  # noqa: ANN401 - openvino.Model
+    return [
+        Operation(
+            name=operation.get_friendly_name(),
+            kind=_KINDS.get(operation.get_type_name(), ""),
+            inputs=frozenset(
+                node.get_friendly_name()
+                for node in (value.get_node() for value in operation.input_values())
+                if node.get_type_name() != "Constant"
+            ),
+        )
+        for operation in model.get_ordered_ops()
+        if operation.get_type_name() not in {"Constant", "Result"}
+    ]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from effnet.export.card import CARD_KEY, Card, card_from_json, card_to_json
-from effnet.export.graph import Graph
+from effnet.export.graph import Graph, forget_sources
 from effnet.export.pt2_vetting import vet
 from effnet.export.quantization import Calibration
 
@@ -21,11 +21,12 @@ def write(graph: Graph, path: Path, card: Card, calibration: Calibration | None)
     """Write a ``.pt2`` archive with the card as an extra file.
 
     Args:
-        graph: Of the network.
+        graph: Of the network; it loses what names its modules.
         path: Of the file.
         card: What the file shall say about itself.
         calibration: None; there is no int8.
     """
+    forget_sources(graph.program, "nn_module_stack", "source_fn_stack", "torch_fn")
     with warnings.catch_warnings():
         # torch's own tracer calls what torch has deprecated.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
