@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -55,3 +56,18 @@ def test_mistakes_are_named(mistake, photos, tmp_path):
     assert "no prepared store" in mistake("bench", "input", photos, "--store", photos)
     out = tmp_path / "no" / "figures.json"
     assert f"--out '{out}'" in mistake("bench", "input", photos, "--out", out)
+
+
+def test_a_family_is_drawn_and_told(effnet, finished, tmp_path, mistake):
+    out = tmp_path / "family"
+    answer = effnet("bench", "family", finished, "--rounds", "1", "--device", "cpu", "--out", out, "--quiet")
+    assert (answer.code, answer.err) == (0, "")
+    assert re.search(r"^finished +tiny +photos: 3 classes, .* from scratch ", answer.out, re.MULTILINE)
+    assert answer.out.endswith(f"pictures and numbers: {out}/family.png, .svg, .json, .md\n")
+    assert {path.name for path in out.iterdir()} == {
+        f"family.{kind}" for kind in ("png", "svg", "json", "md")
+    }
+    assert [run["name"] for run in json.loads((out / "family.json").read_text())["runs"]] == ["finished"]
+    assert "no published accuracy" in mistake("bench", "family", "--measure", "v9", "--out", out)
+    (tmp_path / "file").touch()
+    assert "is a file; give a folder" in mistake("bench", "family", "--out", tmp_path / "file")

@@ -12,6 +12,7 @@ import effnet
 from effnet.cli import (
     ablate,
     bench,
+    bench_family,
     bench_steps,
     data,
     evaluate,
@@ -81,6 +82,7 @@ data.app.command()(look.show)
 app.add_typer(data.app, name="data")
 bench.app.command("step-time")(bench_steps.step_time)
 bench.app.command()(bench_steps.fused)
+bench.app.command()(bench_family.family)
 app.add_typer(bench.app, name="bench")
 
 
