@@ -1,6 +1,7 @@
 """Settings for the whole suite."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 mpl.use("Agg")
+# Without a GPU the kernels in Triton run in its interpreter, which must be chosen before Triton is loaded.
+os.environ.setdefault("TRITON_INTERPRET", str(int(not torch.cuda.is_available())))
 # Two busy cores oversubscribe badly: one thread is several times faster here.
 torch.set_num_threads(1)
 # A slow machine is no failure.

@@ -162,3 +162,8 @@ def test_layers_of_timm_are_not_known_without_timm():
 def test_checkpointing_is_for_our_own_blocks(spec):
     with pytest.raises(UserError, match=r"gradient_checkpointing is for EfficientNets, not for timm:tinynet"):
         build_model(spec, gradient_checkpointing=True)
+
+
+def test_kernels_are_for_our_own_layers(spec):
+    with pytest.raises(UserError, match=r"train.kernels 'triton' is for EfficientNets, not for timm:tinynet"):
+        build_model(spec, kernels=True)

@@ -79,6 +79,9 @@ _BRANCHES = {
 class Block(nn.Module):
     """The residual branch of a `BlockSpec`, and the sum with its input where it has a shortcut."""
 
+    has_kernels = False
+    """Whether layers are computed together that `effnet.kernels` can; see `EfficientNet`."""
+
     def __init__(self, spec: NetworkSpec, block: BlockSpec) -> None:
         super().__init__()
         layers = _BRANCHES[block.operation](spec, block)
@@ -95,9 +98,24 @@ class Block(nn.Module):
         self.act = activation(spec.activation) if self.is_bottleneck else None
 
     def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D P Q"]:
+        if self.has_kernels:
+            return self._fused(x)
         branch = x
         for name in self._branch:
             branch = getattr(self, name)(branch)
         if self.drop_path is not None:
             branch = self.drop_path(x if self.shortcut is None else self.shortcut(x), branch)
+        return branch if self.act is None else self.act(branch)
+
+    def _fused(self, x: Tensor) -> Tensor:
+        branch, layers = x, [getattr(self, name) for name in self._branch]
+        while layers:
+            layer = layers.pop(0)
+            if isinstance(layer, ConvNorm) and layers and isinstance(layers[0], SqueezeExcite):
+                branch = layer.gated(branch, layers.pop(0))
+            elif not layers and self.drop_path is not None:
+                identity = x if self.shortcut is None else self.shortcut(x)
+                branch = layer.added(branch, identity, self.drop_path)
+            else:
+                branch = layer(branch)
         return branch if self.act is None else self.act(branch)

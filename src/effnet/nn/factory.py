@@ -39,6 +39,7 @@ def build_model(
     in_channels: int | None = None,
     class_names: Sequence[str] | None = None,
     gradient_checkpointing: bool = False,
+    kernels: bool = False,
     classifier_bias: float = 0.0,
 ) -> Network:
     """Build a network, and load weights into it if there are any.
@@ -53,6 +54,7 @@ def build_model(
         class_names: Names of the classes; loaded rows of the classifier are kept for names it shares with
             the weights.
         gradient_checkpointing: Recompute blocks in the backward pass to save memory.
+        kernels: Let `effnet.kernels` compute what it can in training mode.
         classifier_bias: Where the biases of classes begin that the weights do not know.
 
     Returns:
@@ -73,7 +75,7 @@ def build_model(
     spec = replace(
         spec, num_classes=num_classes or spec.num_classes, in_channels=in_channels or spec.in_channels
     )
-    model = _fresh(spec, gradient_checkpointing=gradient_checkpointing)
+    model = _fresh(spec, gradient_checkpointing=gradient_checkpointing, kernels=kernels)
     nn.init.constant_(model.classifier.bias, classifier_bias)
     if loaded is not None:
         # The released initialisation is large for few classes; a new head on trained features begins neutral.
@@ -88,12 +90,16 @@ def build_model(
     return model
 
 
-def _fresh(spec: AnySpec, *, gradient_checkpointing: bool) -> Network:
+def _fresh(spec: AnySpec, *, gradient_checkpointing: bool, kernels: bool) -> Network:
     if isinstance(spec, NetworkSpec):
-        return EfficientNet(spec, gradient_checkpointing=gradient_checkpointing)
+        return EfficientNet(spec, gradient_checkpointing=gradient_checkpointing, kernels=kernels)
     if gradient_checkpointing:
         raise UserError(
             f"model.gradient_checkpointing is for EfficientNets, not for {spec.name}; set a smaller "
             "train.micro_batch_size instead"
+        )
+    if kernels:
+        raise UserError(
+            f"train.kernels 'triton' is for EfficientNets, not for {spec.name}; set train.kernels=plain"
         )
     return TimmNetwork(spec)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from effnet.arch.spec import Activation, NetworkSpec
+from effnet.nn.fused_norm import can_fuse, fused_norm, fused_norm_squeeze_excite
 
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "silu": nn.SiLU,
@@ -72,6 +73,9 @@ class StemPool(nn.Module):
 class ConvNorm(nn.Sequential):
     """Convolution without bias, batch norm and, if asked for, the network's activation."""
 
+    has_kernels = False
+    """Whether `effnet.kernels` computes it in training mode, wherever they can; see `EfficientNet`."""
+
     def __init__(
         self,
         spec: NetworkSpec,
@@ -97,6 +101,41 @@ class ConvNorm(nn.Sequential):
         )
         self.norm = nn.BatchNorm2d(out_channels, eps=spec.norm_epsilon, momentum=spec.norm_momentum)
         self.act = activation(spec.activation) if activate else nn.Identity()
+
+    def forward(self, input: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D P Q"]:
+        if not self.has_kernels:
+            return super().forward(input)  # type: ignore[no-untyped-call]
+        x = self.conv(input)
+        if not can_fuse(x, self.norm, self.act):
+            return self.act(self.norm(x))
+        return fused_norm(x, self.norm, is_silu=isinstance(self.act, nn.SiLU))
+
+    def gated(
+        self, input: Float[Tensor, "N C H W"], squeeze_excite: SqueezeExcite
+    ) -> Float[Tensor, "N D P Q"]:
+        """Return the output of the squeeze-excite layer behind this one."""
+        x = self.conv(input)
+        is_silu = isinstance(self.act, nn.SiLU) and isinstance(squeeze_excite.act, nn.SiLU)
+        if not (is_silu and can_fuse(x, self.norm, self.act)):
+            return squeeze_excite(self.act(self.norm(x)))
+        return fused_norm_squeeze_excite(
+            x, self.norm, reduce=squeeze_excite.reduce, expand=squeeze_excite.expand
+        )
+
+    def added(
+        self,
+        input: Float[Tensor, "N C H W"],
+        identity: Float[Tensor, "N D P Q"],
+        drop_path: StochasticDepth,
+    ) -> Float[Tensor, "N D P Q"]:
+        """Return the residual sum behind this layer."""
+        x = self.conv(input)
+        is_same = identity.dtype == x.dtype
+        if not (is_same and drop_path.training and can_fuse(x, self.norm, self.act)):
+            return drop_path(identity, self.act(self.norm(x)))
+        keep = drop_path.draw(x).flatten()
+        is_silu = isinstance(self.act, nn.SiLU)
+        return fused_norm(x, self.norm, is_silu=is_silu, keep=keep, identity=identity)
 
 
 class SqueezeExcite(nn.Module):
@@ -130,9 +169,13 @@ class StochasticDepth(nn.Module):
     ) -> Float[Tensor, "N C H W"]:
         if not self.training:
             return identity + branch
+        return torch.addcmul(identity, branch, self.draw(branch).to(branch.dtype))
+
+    def draw(self, branch: Float[Tensor, "N C H W"]) -> Float[Tensor, "N 1 1 1"]:
+        """Return what each image's branch is multiplied by, 0 or the inverse of the share that is kept."""
         keep = 1.0 - self.rate
         draws = torch.rand(branch.shape[0], 1, 1, 1, device=branch.device)
-        return torch.addcmul(identity, branch, ((draws < keep) / keep).to(branch.dtype))
+        return (draws < keep) / keep
 
 
 class Dropout(nn.Module):

@@ -23,12 +23,16 @@ from effnet.nn.network import Network
 class EfficientNet(Network):
     """A network built from its spec, with weights drawn as released.
 
-    Dropout and drop-path start at 0; `set_dropout` and `set_drop_path` change them while running.
+    Dropout and drop-path start at 0; `set_dropout` and `set_drop_path` change them while running. With
+    ``kernels``, `effnet.kernels` computes in training mode what it can, to the same up to rounding; the names
+    of the ``state_dict`` and the order of random numbers stay.
     """
 
     spec: NetworkSpec
 
-    def __init__(self, spec: NetworkSpec, *, gradient_checkpointing: bool = False) -> None:
+    def __init__(
+        self, spec: NetworkSpec, *, gradient_checkpointing: bool = False, kernels: bool = False
+    ) -> None:
         super().__init__()
         self.spec = spec
         self.gradient_checkpointing = gradient_checkpointing
@@ -45,6 +49,9 @@ class EfficientNet(Network):
             self.head = ConvNorm(spec, spec.stages[-1].channels, spec.head_channels)
         self.dropout = Dropout()
         self.classifier = nn.Linear(spec.feature_channels, spec.num_classes)
+        for module in self.modules():
+            if isinstance(module, Block | ConvNorm):
+                module.has_kernels = kernels
         initialize(self)
 
     def forward(self, images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N K"]:

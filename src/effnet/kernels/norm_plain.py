@@ -1,0 +1,136 @@
+"""The passes of batch norm with its activation, in plain PyTorch: the twin of `effnet.kernels.norm_triton`.
+
+Both files have the same functions. Everything is computed in at least single precision; what is as large as
+an activation has its type.
+Dimension key: N images, C channels, H and W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from effnet.kernels.dispatch import exact_dtype
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Normalization:
+    """What turns an activation into a normalised one."""
+
+    mean: Float[Tensor, " C"]
+    inverse_deviation: Float[Tensor, " C"]
+    weight: Float[Tensor, " C"]
+    bias: Float[Tensor, " C"]
+
+    def whitened(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
+        """Return ``x`` with mean 0 and deviation 1."""
+        # Not as x * scale + shift, which cancels where the mean is large.
+        exact = x.to(exact_dtype(x.dtype))
+        return (exact - _of_channels(self.mean)) * _of_channels(self.inverse_deviation)
+
+    def normalized(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
+        """Return the output of batch norm."""
+        return self.whitened(x) * _of_channels(self.weight) + _of_channels(self.bias)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Upstream:
+    """The gradient of the activated value: ``gradient * factor + offset``."""
+
+    gradient: Float[Tensor, "N C H W"]
+    factor: Float[Tensor, "N C"] | None = None
+    offset: Float[Tensor, "N C"] | None = None
+
+
+def statistics(x: Float[Tensor, "N C H W"]) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
+    """Return mean and biased variance of each channel."""
+    variance, mean = torch.var_mean(x.to(exact_dtype(x.dtype)), (0, 2, 3), correction=0)
+    return mean, variance
+
+
+def activate(
+    x: Float[Tensor, "N C H W"],
+    norm: Normalization,
+    *,
+    is_silu: bool,
+    factor: Float[Tensor, "N C"] | None = None,
+    identity: Float[Tensor, "N C H W"] | None = None,
+) -> Float[Tensor, "N C H W"]:
+    """Return ``identity + factor * activation(normalised x)``; what is None is left out."""
+    value = norm.normalized(x)
+    if is_silu:
+        value = functional.silu(value)
+    if factor is not None:
+        value = value * _of_images(factor)
+    if identity is not None:
+        value = identity + value
+    return torch.empty_like(x).copy_(value)
+
+
+def pooled(x: Float[Tensor, "N C H W"], norm: Normalization) -> Float[Tensor, "N C"]:
+    """Return the mean over the pixels of the activated value."""
+    return functional.silu(norm.normalized(x)).mean((2, 3))
+
+
+def pooled_product(
+    x: Float[Tensor, "N C H W"], norm: Normalization, gradient: Float[Tensor, "N C H W"]
+) -> Float[Tensor, "N C"]:
+    """Return the sum over the pixels of ``gradient`` times the activated value."""
+    return (gradient * functional.silu(norm.normalized(x))).sum((2, 3))
+
+
+def gradient_sums(
+    x: Float[Tensor, "N C H W"], norm: Normalization, upstream: Upstream, *, is_silu: bool
+) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
+    """Return the gradients of weight and bias."""
+    gradient = _normalized_gradient(x, norm, upstream, is_silu=is_silu)
+    return (gradient * norm.whitened(x)).sum((0, 2, 3)), gradient.sum((0, 2, 3))
+
+
+def input_gradient(
+    x: Float[Tensor, "N C H W"],
+    norm: Normalization,
+    upstream: Upstream,
+    sums: tuple[Float[Tensor, " C"], Float[Tensor, " C"]],
+    *,
+    is_silu: bool,
+) -> Float[Tensor, "N C H W"]:
+    """Return the gradient of ``x``, that through the statistics included.
+
+    Args:
+        x: Input of the norm.
+        norm: With the statistics of ``x``.
+        upstream: Gradient of the activated value.
+        sums: Of `gradient_sums`.
+        is_silu: Whether there is an activation.
+    """
+    count = x.numel() // x.shape[1]
+    through_variance, through_mean = (_of_channels(part / count) for part in sums)
+    gradient = _normalized_gradient(x, norm, upstream, is_silu=is_silu)
+    centred = gradient - through_mean - norm.whitened(x) * through_variance
+    return torch.empty_like(x).copy_(centred * _of_channels(norm.weight * norm.inverse_deviation))
+
+
+def _normalized_gradient(x: Tensor, norm: Normalization, upstream: Upstream, *, is_silu: bool) -> Tensor:
+    gradient = upstream.gradient.to(exact_dtype(x.dtype))
+    if upstream.factor is not None:
+        gradient = gradient * _of_images(upstream.factor)
+    if upstream.offset is not None:
+        gradient = gradient + _of_images(upstream.offset)
+    if not is_silu:
+        return gradient
+    value = norm.normalized(x)
+    sigmoid = value.sigmoid()
+    return gradient * sigmoid * (1 + value * (1 - sigmoid))
+
+
+def _of_channels(values: Tensor) -> Tensor:
+    return values[:, None, None]
+
+
+def _of_images(values: Tensor) -> Tensor:
+    return values[:, :, None, None]

@@ -1,0 +1,81 @@
+"""Batch norm in training mode together with what follows it, by `effnet.kernels`.
+
+Dimension key: N images, C channels, H and W pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from effnet.kernels import batch_norm_act, batch_norm_act_squeeze_excite
+
+
+def can_fuse(x: Float[Tensor, "N C H W"], norm: nn.Module, act: nn.Module) -> bool:
+    """Whether the kernels compute what these layers compute.
+
+    Not so in evaluation mode, over the images of several processes, with other activations, and where
+    batch norm refuses its input.
+    """
+    return (
+        type(norm) is nn.BatchNorm2d
+        and norm.training
+        and isinstance(act, nn.SiLU | nn.Identity)
+        and x.numel() > x.shape[1]
+    )
+
+
+def fused_norm(
+    x: Float[Tensor, "N C H W"],
+    norm: nn.BatchNorm2d,
+    *,
+    is_silu: bool,
+    keep: Float[Tensor, " N"] | None = None,
+    identity: Float[Tensor, "N C H W"] | None = None,
+) -> Float[Tensor, "N C H W"]:
+    """Return ``identity + keep * activation(norm(x))`` and move the norm's statistics."""
+    _count_batch(norm)
+    out, mean, variance = batch_norm_act(
+        x, norm.weight, norm.bias, epsilon=norm.eps, is_silu=is_silu, keep=keep, identity=identity
+    )
+    _move_statistics(norm, mean, variance, count=x.numel() // x.shape[1])
+    return out
+
+
+def fused_norm_squeeze_excite(
+    x: Float[Tensor, "N C H W"], norm: nn.BatchNorm2d, *, reduce: nn.Conv2d, expand: nn.Conv2d
+) -> Float[Tensor, "N C H W"]:
+    """Return ``silu(norm(x))`` times its squeeze-excite gate, and move the norm's statistics."""
+    assert reduce.bias is not None
+    assert expand.bias is not None
+    _count_batch(norm)
+    out, mean, variance = batch_norm_act_squeeze_excite(
+        x,
+        norm.weight,
+        norm.bias,
+        reduce_weight=reduce.weight.flatten(1),
+        reduce_bias=reduce.bias,
+        expand_weight=expand.weight.flatten(1),
+        expand_bias=expand.bias,
+        epsilon=norm.eps,
+    )
+    _move_statistics(norm, mean, variance, count=x.numel() // x.shape[1])
+    return out
+
+
+def _count_batch(norm: nn.BatchNorm2d) -> None:
+    # Before the norm, as in torch: the recomputation of a block ends with what its last norm keeps.
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+
+
+@torch.no_grad()
+def _move_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, *, count: int) -> None:
+    """Do to the running statistics what `nn.BatchNorm2d` does."""
+    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
+        return
+    # torch's rule where there is no momentum: the mean over all batches.
+    weight = 1 / norm.num_batches_tracked if norm.momentum is None else norm.momentum
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), weight)
+    norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var.dtype), weight)

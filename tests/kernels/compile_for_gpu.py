@@ -1,0 +1,73 @@
+"""Compile every program for a GPU, which needs none; test_programs.py starts this file.
+
+Prints the names of what was compiled. Triton must not be interpreted in this process.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime import JITFunction
+
+from effnet.kernels import norm_programs, norm_triton
+from effnet.kernels.norm_plain import Normalization, Upstream
+
+HOPPER = GPUTarget("cuda", 90, 32)
+_POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float64: "*fp64"}
+
+
+class Compiler:
+    """Stands for a program: a launch compiles it for the launch's arguments."""
+
+    def __init__(self, program: JITFunction) -> None:
+        self.program = program
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Compiler:
+        return self
+
+    def __call__(self, *arguments: Any, **constants: Any) -> None:
+        names = self.program.arg_names
+        values = dict(zip(names, arguments, strict=False)) | constants
+        assert list(values) == names, self.program
+        kinds = {name: self._kind(name, values[name], constants) for name in names}
+        fixed = {(index,): values[name] for index, name in enumerate(names) if kinds[name] == "constexpr"}
+        triton.compile(ASTSource(fn=self.program, signature=kinds, constexprs=fixed), target=HOPPER)
+        print(self.program.__name__)
+
+    @staticmethod
+    def _kind(name: str, value: Any, constants: dict[str, Any]) -> str:
+        if name in constants or value is None:
+            return "constexpr"
+        return _POINTERS[value.dtype] if isinstance(value, torch.Tensor) else "i32"
+
+
+def intercept(programs: ModuleType) -> None:
+    for name, value in vars(programs).items():
+        if name.endswith("_program"):
+            setattr(programs, name, Compiler(value))
+
+
+def compile_norm(dtype: torch.dtype) -> None:
+    x = torch.zeros(2, 48, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
+    mean, variance = norm_triton.statistics(x)
+    factor = variance.expand(2, 48)
+    norm = Normalization(mean=mean, inverse_deviation=variance, weight=mean, bias=mean)
+    norm_triton.pooled(x, norm)
+    norm_triton.pooled_product(x, norm, x)
+    for is_silu, some, identity in ((False, None, None), (True, factor, x)):
+        norm_triton.activate(x, norm, is_silu=is_silu, factor=some, identity=identity)
+        upstream = Upstream(gradient=x, factor=some, offset=some)
+        sums = norm_triton.gradient_sums(x, norm, upstream, is_silu=is_silu)
+        norm_triton.input_gradient(x, norm, upstream, sums, is_silu=is_silu)
+
+
+if __name__ == "__main__":
+    intercept(norm_programs)
+    for name in sys.argv[1:]:
+        compile_norm(getattr(torch, name))

@@ -1,0 +1,33 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from effnet.config import Config, OptimizerConfig
+from effnet.kernels import dispatch
+from effnet.training.batches import noise_batch
+from effnet.training.experiment import prepare_experiment
+from effnet.training.step import initial_state, set_phase, train_step
+
+
+def weights_after_a_step(config: Config, kernels: str) -> tuple[float, dict[str, torch.Tensor]]:
+    sgd = OptimizerConfig(name="sgd", momentum=0.0)
+    experiment = prepare_experiment(
+        replace(config, optimizer=sgd, train=replace(config.train, kernels=kernels))
+    )
+    state, settings = initial_state(experiment), experiment.schedule.stages[0]
+    set_phase(state, experiment, settings, is_head_only=False)
+    loss = train_step(state, noise_batch(experiment, settings, settings.batch_size), experiment)
+    assert state.model.stages[0][0].has_kernels == (kernels == "triton")
+    return loss.item(), state.model.state_dict()
+
+
+def test_a_training_step_with_kernels_is_the_same_up_to_rounding(digits_run, monkeypatch):
+    monkeypatch.setattr(dispatch, "has_triton", lambda: False)
+    plain, fused = (weights_after_a_step(digits_run, kernels) for kernels in ("plain", "triton"))
+    assert fused[0] == pytest.approx(plain[0], rel=1e-5)
+    torch.testing.assert_close(fused[1], plain[1], rtol=1e-3, atol=1e-5)
+
+
+def test_kernels_are_off_by_default(digits_run):
+    assert digits_run.train.kernels == "plain"
