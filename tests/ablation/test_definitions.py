@@ -191,3 +191,38 @@ def test_the_small_networks_of_table_3_of_v1_cost_more_where_they_are_scaled(cel
     for name, cost in macs.items():
         base = next(macs[other] for other in macs if other.endswith("-base") and other[:-4] in name)
         assert name.endswith("-base") or 2.5 < cost / base < 6, name
+
+
+# Figure 7
+
+
+def test_figure_7_has_the_papers_networks_and_numbers(cells):
+    paper = {cell.name: (cell.paper.top1, cell.paper.macs) for cell in ABLATIONS["figure7"].full.cells}
+    assert paper == {
+        "baseline": (0.763, 0.4e9),
+        "deeper": (0.79, 1.8e9),
+        "wider": (0.789, 1.8e9),
+        "higher-resolution": (0.791, 1.9e9),
+        "compound": (0.811, 1.8e9),
+    }
+    for name, config in cells("figure7", full=True).items():
+        size = config.progressive.image_size[1]
+        macs = network_cost(network_of(config.model), size).macs
+        assert macs == pytest.approx(paper[name][1], rel=0.2), name
+        assert (config.progressive.stages, config.evaluate.image_size) == (1, size)
+
+
+def test_figure_7_scales_one_network_whose_weights_are_grown(cells):
+    table = cells("figure7")
+    assert {config.model.grow_from for config in table.values()} == {"v2-b0"}
+    assert {config.model.weights for config in table.values()} == {"pretrained"}
+    base = table["baseline"]
+    macs = {
+        name: network_cost(network_of(config.model), config.progressive.image_size[1]).macs
+        for name, config in table.items()
+    }
+    for name, config in table.items():
+        larger = 1 if config is base else 4
+        assert macs[name] / macs["baseline"] == pytest.approx(larger, rel=0.15), name
+        assert config.evaluate.image_size == config.progressive.image_size[1]
+    assert [ablation.name for ablation in ABLATIONS.values() if ablation.looks] == ["figure7"]

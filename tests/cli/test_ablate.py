@@ -77,3 +77,26 @@ def test_mistakes(mistake):
     assert "table13 sets progressive.stages itself" in mistake(
         "ablate", "table13", "digits", "--set", "progressive.stages=2"
     )
+
+
+def test_figure_7_shows_what_grown_networks_look_at(effnet, finished, photos, workspace, tmp_path):
+    out = tmp_path / "figure7"
+    settings = {
+        "model.network": workspace / "tiny.json",
+        "model.weights": finished / "checkpoints" / "best.safetensors",
+        "model.grow_from": "auto",
+        "progressive.image_size": "[32,32]",
+        "train.batch_size": 4,
+    }
+    changes = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    options = ("--seeds", "1", "--epochs", "1", "--cell", "wider", "--out", out)
+    answer = effnet("ablate", "figure7", photos, *options, *changes)
+    assert answer.code == 0, answer.err
+    assert f"what they look at: {out}/looks/sheet.png" in answer.out
+    looks = json.loads((out / "looks" / "explanation.json").read_text())
+    assert [(network["name"], network["network"]) for network in looks["networks"]] == [
+        ("wider", "tiny-width2")
+    ]
+    assert looks["methods"] == ["cam"]
+    explained = [entry["answers"][0]["explained"] for entry in looks["images"]]
+    assert explained[:3] == ["blue", "green", "red"]

@@ -113,6 +113,39 @@ def _table_3(suffix: str, bases: dict[str, tuple[float, float]], size_share: flo
     return tuple(found)
 
 
+_FIGURE_7 = {  #           width depth resolution  the paper's
+    "baseline":            (1.0,  1.0,  1.0,        printed(76.3, macs=0.4e9)),
+    "deeper":              (1.0,  4.0,  1.0,        printed(79.0, macs=1.8e9)),
+    "wider":               (2.0,  1.0,  1.0,        printed(78.9, macs=1.8e9)),
+    "higher-resolution":   (1.0,  1.0,  2.0,        printed(79.1, macs=1.9e9)),
+    "compound":            (1.2,  1.4,  1.3,        printed(81.1, macs=1.8e9)),
+}  # fmt: skip
+
+
+def _figure_7(size_share: float, *, published: bool) -> _Cells:
+    """Return the five networks whose maps V1's figure 7 shows.
+
+    Args:
+        size_share: Of the baseline, as a share of the recipe's last size.
+        published: Whether they are those of V1 by name, or the recipe's network scaled alike.
+    """
+    return tuple(
+        Cell(
+            name=name,
+            label=f"{name}: w {width:g}, d {depth:g}, r {resolution:g}",
+            changes=(f"model.network=v1-b0{'' if name == 'baseline' else f'.{name}'}",)
+            if published
+            else (f"model.width={width:g}", f"model.depth={depth:g}"),
+            size_shares=(size_share * resolution, size_share * resolution),
+            is_evaluated_there=True,
+            paper=paper,
+        )
+        for name, (width, depth, resolution, paper) in _FIGURE_7.items()
+    )
+
+
+_GROWN = ("model.network=v2-b0", "model.grow_from=v2-b0", "progressive.image_size=[384,384]")
+
 _NO_DROP_PATH = "progressive.drop_path_rate=[0.0,0.0]"
 
 SCALINGS = (
@@ -128,6 +161,22 @@ SCALINGS = (
         full=Form(recipe="v1-b0.release", changes=ANY_CLASSES, cells=_scalings("v1-b0", 1.0, 1.0, 1.0)),
         picture="lines",
         x_label="multiply-adds an image",
+    ),
+    Ablation(
+        name="figure7",
+        title="Where scaled networks look",
+        source="1905.11946, figure 7 and table 7",
+        question="Does a network that is scaled in all ways look at more of what matters?",
+        remark="Class activation maps (1512.04150) of the same images, for the class that each has. The "
+        "paper's networks, which --full trains, are EfficientNet-B0 scaled; the small ones are V2-B0, whose "
+        "pretrained weights are grown (1511.05641) into each network and fine-tuned.",
+        small=Form(recipe="finetune", changes=(ONE_SIZE, *_GROWN), cells=_figure_7(0.5, published=False)),
+        full=Form(
+            recipe="v1-b0.release",
+            changes=(ONE_SIZE, *ANY_CLASSES),
+            cells=_figure_7(1.0, published=True),
+        ),
+        looks=True,
     ),
     Ablation(
         name="v1-table3",

@@ -97,6 +97,8 @@ class Ablation:
     picture: Literal["dots", "lines"] = "dots"
     x_label: str = ""
     """Of a picture of lines."""
+    looks: bool = False
+    """Whether it ends in a picture of what the networks look at in the same images."""
 
     def form(self, *, full: bool) -> Form:
         """Return the ablation at the paper's scale or at that of one machine."""

@@ -77,24 +77,30 @@ def ablate(
     except InterruptedRunsError as error:
         raise InterruptedCommandError(str(error)) from error
     report = build_report(study, trials, environment())
-    _write(report)
+    looks = _write(report)
     if as_json:
         print_json(report.to_dict())
     else:
         _print(report)
+        for path in looks:
+            typer.echo(f"what they look at: {path}")
     if report.failures:
         raise typer.Exit(1)
 
 
-def _write(report: Report) -> None:
+def _write(report: Report) -> list[Path]:
+    """Write the table and its pictures; return those of what the networks look at."""
+    from effnet.ablation.looking import draw_looks
     from effnet.ablation.plot import plot_report
 
     out = report.study.out
     write_json(out / "table.json", report.to_dict())
     with whole_file(out / "table.md") as temporary:
         temporary.write_text(report.to_markdown(), encoding="utf-8")
-    if any(row.top1 for row in report.rows):
-        plot_report(report, out / "table.png")
+    if not any(row.top1 for row in report.rows):
+        return []
+    plot_report(report, out / "table.png")
+    return draw_looks(report, out / "looks") if report.study.ablation.looks else []
 
 
 def _print(report: Report) -> None:

@@ -66,13 +66,14 @@ def explain(
     """
     from effnet.data.folders import image_files
     from effnet.explanation.gallery import Gallery, unique_names
+    from effnet.explanation.images import images_of_files
     from effnet.explanation.methods import methods_named
 
     networks, images = _told_apart(sources)
     methods = methods_named(method)
     gallery = Gallery(
         out=out,
-        images=tuple(image_files(images)),
+        images=images_of_files(image_files(images)),
         methods=methods,
         about=about,
         layer=layer,

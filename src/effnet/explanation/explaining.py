@@ -7,26 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int64, UInt8
 
 from effnet.data.bad_images import BadImage
 from effnet.data.images import LabelledImages
 from effnet.data.loader import EvalBatch, eval_batches, prepare_images
-from effnet.data.reading import read_file
 from effnet.errors import UserError, did_you_mean
 from effnet.evaluation.predictor import Predictor
 from effnet.explanation.checking import Match, play_matches, play_random
+from effnet.explanation.images import NamedImage
 from effnet.explanation.layers import HEAD
 from effnet.explanation.maps import cells_of, heat_of, signed_maps
 from effnet.explanation.methods import DEFAULT_EFFORT, Effort, Method
 from effnet.nn import Network
 
 PREDICTED, TRUE = "predicted", "true"
-"""Instead of the name of a class to explain: the most probable one, or that in whose folder an image is."""
+"""Instead of the name of a class to explain: the most probable one, or the image's own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -52,7 +51,7 @@ class Explanation:
 
 def explain_images(
     predictor: Predictor,
-    paths: Sequence[Path],
+    images: Sequence[NamedImage],
     methods: Sequence[Method],
     *,
     about: str = PREDICTED,
@@ -65,9 +64,9 @@ def explain_images(
 
     Args:
         predictor: The network with its classes and preprocessing.
-        paths: Image files.
+        images: In the order of the explanations.
         methods: How.
-        about: The class to explain: a name, ``predicted``, or ``true``, that in whose folder an image is.
+        about: The class to explain: a name, ``predicted``, or ``true``, the image's own.
         layer: Whose feature maps are weighed.
         effort: Of methods that look at changed images.
         batch_size: Images at a time.
@@ -77,23 +76,22 @@ def explain_images(
         UserError: The network has no such class or layer, or a method does not go with it or lacks a package.
     """
     model = network_of(predictor)
-    wanted = _wanted_classes(about, predictor.class_names, paths)
-    images = LabelledImages(
+    labelled = LabelledImages(
         class_names=predictor.class_names,
-        labels=wanted,
-        names=tuple(str(path) for path in paths),
-        read=lambda index: read_file(paths[index]),
+        labels=_wanted_classes(about, predictor.class_names, images),
+        names=tuple(image.name for image in images),
+        read=lambda index: images[index].read(),
     )
     for number, batch in enumerate(
-        eval_batches(images, predictor.preprocessing, batch_size=batch_size, workers=1)
+        eval_batches(labelled, predictor.preprocessing, batch_size=batch_size, workers=1)
     ):
         bad = {image.name: image for image in batch.bad}
         found = _explain_batch(
-            model, predictor, images, batch, methods, layer=layer, effort=effort, check=check
+            model, predictor, labelled, batch, methods, layer=layer, effort=effort, check=check
         )
         rows = dict(zip(batch.indices.tolist(), found, strict=True))
         for index in range(number * batch_size, min((number + 1) * batch_size, len(images))):
-            yield rows[index] if index in rows else bad[images.names[index]]
+            yield rows[index] if index in rows else bad[images[index].name]
 
 
 def network_of(predictor: Predictor) -> Network:
@@ -160,24 +158,26 @@ def _explain_batch(
     ]
 
 
-def _wanted_classes(about: str, class_names: Sequence[str], paths: Sequence[Path]) -> np.ndarray:
+def _wanted_classes(
+    about: str, class_names: Sequence[str], images: Sequence[NamedImage]
+) -> Int64[np.ndarray, " N"]:
     """Return the class to explain of every image; -1: the most probable one."""
     place = {name: index for index, name in enumerate(class_names)}
     if about == PREDICTED:
-        return np.full(len(paths), -1, np.int64)
+        return np.full(len(images), -1, np.int64)
     if about == TRUE:
-        return np.array([_class_of_folder(path, place) for path in paths], np.int64)
+        return np.array([_own_class(image, place) for image in images], np.int64)
     if about not in place:
         hint = did_you_mean(about, (*class_names[:20], PREDICTED, TRUE))
         raise UserError(f"the network has no class '{about}'{hint}")
-    return np.full(len(paths), place[about], np.int64)
+    return np.full(len(images), place[about], np.int64)
 
 
-def _class_of_folder(path: Path, place: dict[str, int]) -> int:
-    for folder in path.absolute().parents:
-        if folder.name in place:
-            return place[folder.name]
-    raise UserError(
-        f"the true class of an image is the folder that it is in, and '{path}' is in none that is called "
-        f"like one of the network's {len(place)} classes; give the class's name, or '{PREDICTED}'"
-    )
+def _own_class(image: NamedImage, place: dict[str, int]) -> int:
+    found = image.class_among(place)
+    if found is None:
+        raise UserError(
+            f"the true class of an image is the folder that it is in, and '{image.name}' is in none that is "
+            f"called like one of the network's {len(place)} classes; give the class's name, or '{PREDICTED}'"
+        )
+    return found

@@ -18,6 +18,7 @@ from effnet.data.bad_images import BadImage
 from effnet.evaluation.predictor import Predictor
 from effnet.explanation.checking import Match, verdict_of
 from effnet.explanation.explaining import PREDICTED, Explanation, explain_images, network_of
+from effnet.explanation.images import NamedImage
 from effnet.explanation.layers import HEAD
 from effnet.explanation.methods import DEFAULT_EFFORT, Effort, Method
 from effnet.explanation.overlay import overlay
@@ -36,7 +37,7 @@ class Gallery:
     """What has been drawn so far of some images."""
 
     out: Path
-    images: tuple[Path, ...]
+    images: tuple[NamedImage, ...]
     methods: tuple[Method, ...]
     about: str = PREDICTED
     layer: str = HEAD
@@ -133,7 +134,7 @@ class Gallery:
         for start in range(0, len(shown), _ROWS):
             rows = [
                 [
-                    Cell(picture=self._views[index], lines=(self.images[index].name,)),
+                    Cell(picture=self._views[index], lines=(self.images[index].short_name,)),
                     *(cells[index] for _, cells in self._columns),
                 ]
                 for index in shown[start : start + _ROWS]
@@ -152,10 +153,10 @@ class Gallery:
             "class": self.about,
             "networks": self.networks,
             "images": [
-                {"image": str(path), "error": self._bad[index].reason}
+                {"image": image.name, "error": self._bad[index].reason}
                 if index in self._bad
-                else {"image": str(path), "answers": [answers[index] for answers in self._answers]}
-                for index, path in enumerate(self.images)
+                else {"image": image.name, "answers": [answers[index] for answers in self._answers]}
+                for index, image in enumerate(self.images)
             ],
         }
 
@@ -168,7 +169,9 @@ class Gallery:
     def _write(self, index: int, name: str, one: Explanation) -> dict[str, dict[str, str]]:
         files: dict[str, dict[str, str]] = {}
         for method in self.methods:
-            stem = f"{index + 1:03d}-{file_name(self.images[index].stem)}.{file_name(name)}.{method}"
+            stem = (
+                f"{index + 1:03d}-{file_name(Path(self.images[index].name).stem)}.{file_name(name)}.{method}"
+            )
             files[method] = {"overlay": f"{stem}.png"}
             with whole_file(self.out / f"{stem}.png") as temporary:
                 Image.fromarray(overlay(one.view, one.maps[method])).save(temporary, format="png")
