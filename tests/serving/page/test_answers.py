@@ -133,6 +133,23 @@ def test_names_of_files_are_text(page, image, add):
     expect(page.get_by_role("button", name=f"Remove {name}")).to_be_visible()
 
 
+def test_of_a_dropped_folder_the_images_are_taken(page, image, tmp_path):
+    (tmp_path / "photos" / "more").mkdir(parents=True)
+    for name, color in (("photos/a.png", "teal"), ("photos/more/b.png", "amber")):
+        (tmp_path / name).write_bytes(image(color)["buffer"])
+    (tmp_path / "photos" / "notes.txt").write_text("not asked for")
+    (tmp_path / "c.png").write_bytes(image("violet")["buffer"])
+    drag = page.context.new_cdp_session(page)
+    files = [str(tmp_path / "photos"), str(tmp_path / "c.png")]
+    for kind in ("dragEnter", "dragOver", "drop"):  # As the desktop does.
+        data = {"items": [], "files": files, "dragOperationsMask": 1}
+        drag.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": data})
+    expect(page.locator(".card")).to_have_count(3)
+    cards = {card.locator("h3").inner_text(): card for card in page.locator(".card").all()}
+    for name, color in {"a.png": "teal", "b.png": "amber", "c.png": "violet"}.items():
+        expect(best(cards[name])).to_have_text(color)
+
+
 def test_pasted_images_are_answered(page, image):
     page.evaluate(
         "transfer => document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: transfer}))",
@@ -155,6 +172,25 @@ def test_the_camera_takes_pictures_until_it_is_closed(page):
     assert page.locator("#view").evaluate("view => view.srcObject") is None
     expect(page.locator(".card h3")).to_contain_text("camera")
     expect(page.locator(".card .bars li")).to_have_count(3)
+
+
+def test_a_camera_that_is_not_allowed_is_explained(open_page):
+    refusal = "Promise.reject(new DOMException('no', 'NotAllowedError'))"
+    refuse = f"navigator.mediaDevices.getUserMedia = () => {refusal};"
+    page = open_page(lambda page: page.add_init_script(refuse))
+    page.get_by_role("button", name="Use the camera").click()
+    expect(page.locator("#camera-note")).to_contain_text("The camera is not allowed for this page")
+    expect(page.get_by_role("button", name="Take a picture")).to_be_disabled()
+
+
+def test_a_phone_without_a_live_view_takes_the_photo_itself(open_page, image):
+    hide = "Object.defineProperty(navigator, 'mediaDevices', {value: undefined});"
+    page = open_page(lambda page: page.add_init_script(hide), is_mobile=True, has_touch=True)
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Use the camera").tap()
+    assert chooser.value.element.get_attribute("capture") == "environment"
+    chooser.value.set_files([image("teal")])
+    expect(best(page.locator(".card"))).to_have_text("teal")
 
 
 def test_two_networks_are_compared_side_by_side(page, image, add):
