@@ -152,6 +152,9 @@ def open_page(browser, address) -> Iterator[Callable[..., Any]]:
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda message: _judge(message, wrong))
+        page.on(
+            "filechooser", lambda _: None
+        )  # Intercepted from here on, not only when a test waits for one.
         page.on("request", lambda request: _judge_request(request.url, address, wrong))
         if before:
             before(page)
