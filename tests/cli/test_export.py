@@ -131,6 +131,9 @@ def test_a_file_that_answers_otherwise_is_refused_and_leaves_nothing(effnet, fin
 def test_what_a_form_cannot_do_is_told(mistake, finished, tmp_path):
     out = ("--out", tmp_path / "new")
     assert "there is no form 'onix'; did you mean 'onnx'" in mistake("export", finished, "--to", "onix", *out)
+    assert "there is no export to LiteRT: its converter needs torch below 2.13" in mistake(
+        "export", finished, "--to", "litert", *out
+    )
     assert "there is no precision 'int4'; did you mean 'int8'" in mistake(
         "export", finished, "--to", "onnx", "--precision", "int4", *out
     )
@@ -171,6 +174,9 @@ def test_options_that_say_nothing_to_an_exported_file_are_told(mistake, exported
     )
     assert "is run on the processor; leave --device cuda out" in mistake(
         "predict", exported / "model.pt2", image, "--device", "cuda"
+    )
+    assert "was exported for another runtime, which answers but shows no weights" in mistake(
+        "export", exported / "model.pt2", "--to", "onnx", "--out", exported / "more"
     )
     assert "takes images of 16 px, got 20; export it with --size 20" in mistake(
         "evaluate", exported / "model.pt2", photos, "--size", "20"

@@ -66,6 +66,11 @@ def load_trained(source: str | Path, *, model: str | None = None) -> LoadedWeigh
     Raises:
         UserError: There is no such thing, or it does not say what network it is.
     """
+    if is_exported(source):
+        raise UserError(
+            f"{source} was exported for another runtime, which answers but shows no weights; give the run or "
+            "the file of weights that it was exported from"
+        )
     return load_weights(weights_of(source), find_spec(model) if model else None)
 
 

@@ -98,6 +98,11 @@ def export(
     they are from it, how large, how accurate and how fast.
     """
     names = to.split(",")
+    if {"litert", "tflite"}.intersection(names):
+        raise UserError(
+            "there is no export to LiteRT: its converter needs torch below 2.13 and a nightly build of "
+            "TensorFlow; choose executorch for telephones, or onnx"
+        )
     if unknown := [name for name in names if name not in (*_CHECKED, *_LIBRARIES)]:
         raise UserError(
             f"there is no form '{unknown[0]}'{did_you_mean(unknown[0], (*_CHECKED, *_LIBRARIES))}"

@@ -23,6 +23,7 @@ from effnet.data.transforms import eval_image
 from effnet.errors import UserError
 from effnet.evaluation.predictor import Predictor
 from effnet.explanation import heat_maps, overlay
+from effnet.export import Engine
 from effnet.nn import Network
 from effnet.nn.folding import fold_norms
 
@@ -77,6 +78,8 @@ class ServedModel:
             self.parameters = sum(weight.numel() for weight in predictor.model.parameters())
             self.cam_error = None
             self._model = self._explained = fold_norms(predictor.model)
+        elif isinstance(predictor.model, Engine):
+            self.network, self.parameters = predictor.model.card.network, predictor.model.card.parameters
 
     def decode(self, encoded: bytes, wants_cam: bool = False) -> View:
         """Decode a file, after a look at the size in its header.
