@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from effnet.reporting import page, report
+from effnet.reporting import measured, page, report
 from effnet.reporting.missing import Missing
-from effnet.reporting.page import LARGEST_BYTES, render, write_page
+from effnet.reporting.mistakes import Mistake, Mistakes
+from effnet.reporting.page import render, write_page
 from effnet.reporting.pictures import data_uri
 from effnet.reporting.report import collect_report
 
@@ -118,7 +119,8 @@ def test_a_run_without_weights_has_the_rest(unfinished):
     reason = "it has not been evaluated in training yet, so it has no weights to ask"
     assert found.missing == (f"unfinished: {reason}",)
     shown = Page(render(found))
-    assert shown.text.count(f"{reason}.") == 5  # Above, and in four sections.
+    assert f"Its answers are not in this report: {reason}." in shown.text
+    assert shown.text.count(f"{reason.capitalize()}.") == 4  # One in each section.
     assert "not finished" in shown.text
     assert "Image size, px" in shown.text
     assert "Stage 2 of 2" in shown.text
@@ -128,7 +130,7 @@ def test_a_run_whose_photos_moved_has_the_rest(moved):
     found = collect_report([moved], device="cpu")
     assert isinstance(found.runs[0].samples, Missing)
     shown = Page(render(found))
-    assert "its images cannot be had: '" in shown.text
+    assert "Its images cannot be had: '" in shown.text
     assert "does not exist" in shown.text
     assert "top-1, in training" in shown.text
     assert "Validation top-1" in shown.text
@@ -149,6 +151,24 @@ def test_a_run_before_its_first_record_has_what_there_is(unfinished):
     assert "Nothing has been written to the journal yet." in shown.text
 
 
+def test_setbacks_are_told(finished, copy):
+    run = copy(finished)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "failed_step": 4, "setback": "the loss is nan at step <4>"}\n')
+    found = collect_report([run], evaluates=False)
+    assert found.runs[0].facts.setbacks == ("the loss is nan at step <4>",)
+    assert "the loss is nan at step <4>" in Page(render(found)).text
+
+
+def test_more_classes_than_a_matrix_has_room_for_are_said(one, monkeypatch):
+    monkeypatch.setattr(measured, "_MOST_IN_MATRIX", 2)
+    run = one.runs[0]
+    few = replace(run.measured, one_label=measured._of_one_label(run.measured.answers))
+    assert few.one_label.matrix is None
+    shown = Page(render(replace(one, runs=(replace(run, measured=few),)))).text
+    assert "There are 3 classes, too many for a matrix." in shown
+
+
 def test_damaged_weights_are_said(finished, copy, no_charts):
     run = copy(finished)
     (run / "checkpoints" / "best.safetensors").write_bytes(b"nothing")
@@ -165,7 +185,7 @@ def test_without_evaluation_nothing_is_asked(finished, no_charts):
 
 def test_two_runs_are_side_by_side(two):
     shown = Page(render(two))
-    assert "2 runs side by side" in shown.text
+    assert "2 runs side by side finished another network tiny tiny recipe scratch scratch" in shown.text
     differences = shown.section("Differences in configuration", "Stage schedule")
     for line in ("train.epochs 2 1", "train.seed 0 1"):
         assert line in differences
@@ -200,23 +220,32 @@ def test_images_with_several_labels_have_the_sections_that_make_sense(several_la
     assert "Worst mistakes" in shown.text
 
 
-def test_a_page_of_many_runs_and_large_pictures_stays_small(two, tmp_path):
-    """Noise is what JPEG saves least on; 40 runs with every picture as large as it may be."""
-    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
-    uri = data_uri(noise)
-    run = two.runs[0]
-    runs = 40
-    mistake = replace(run.mistakes.worst[0], image=uri, heat=uri) if run.mistakes.worst else None
-    photos = report._share(runs, 2, 6)
+def test_a_page_that_would_be_too_large_has_fewer_pictures(one, monkeypatch, tmp_path):
+    """Noise is what JPEG saves least on."""
+    uri = data_uri(np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8))
+    run = one.runs[0]
     stages = tuple(
-        replace(run.samples[1], samples=(replace(run.samples[1].samples[0], image=uri),) * photos)
-        for _ in range(9)
+        replace(stage, samples=(replace(stage.samples[0], image=uri),) * 8) for stage in run.samples
     )
-    worst = (mistake,) * report._share(runs, 4, 12) if mistake else ()
-    full = replace(run, samples=stages, mistakes=replace(run.mistakes, worst=worst))
-    size = write_page(tmp_path / "page.html", replace(two, runs=(full,) * runs, differences=(), pairs=()))
-    assert size == (tmp_path / "page.html").stat().st_size
-    assert size < LARGEST_BYTES
+    mistake = Mistake(
+        name="a", labels=("b",), predicted="c", probability=1.0, label_probability=0.0, image=uri, heat=uri
+    )
+    mistakes = Mistakes(count=9, worst=(mistake,) * 8, heat_reason="")
+    full = replace(one, runs=(replace(run, samples=stages, mistakes=mistakes),))
+
+    def pictures(limit):
+        monkeypatch.setattr(page, "LARGEST_BYTES", limit)
+        size = write_page(tmp_path / "page.html", full)
+        assert size == (tmp_path / "page.html").stat().st_size < limit
+        return Page((tmp_path / "page.html").read_text()).of("img")
+
+    assert len(pictures(15_000_000)) == 3 * 8 + 2 * 8
+    everything = (tmp_path / "page.html").stat().st_size
+    assert len(pictures(everything)) == 3 * 4 + 2 * 4
+    assert len(pictures(everything - 33 * len(uri))) == 3 + 2
+    assert pictures(everything - 39 * len(uri)) == []
+    text = Page((tmp_path / "page.html").read_text()).text
+    assert "9 of 6 answers are wrong; their pictures would make this page too large." in text
 
 
 def test_the_style_knows_light_dark_phone_and_print():

@@ -18,6 +18,8 @@ from effnet.schedule.progressive import LABELS, StageSchedule
 _RATE_POINTS = 400
 _MOST_MARKED = 24
 """Stages that are worth telling apart behind a curve."""
+_FEW, _WIDER = 4, 1.3
+"""Of so many runs at most, each has a wider line than the next: runs often have the same stages."""
 _NARROW = 0.11
 """Share of the axis from which a stage's value is written on it."""
 
@@ -112,7 +114,8 @@ def _staircase(runs: Sequence[_Planned], title: str, name: str, charts: list[Cha
     )
     with panel(title=title, label=label, into=charts) as axes:
         for run, values in zip(runs, each, strict=True):
-            axes.stairs(values, _edges(run.schedule), baseline=None, **_line(run.number))
+            wider = {"linewidth": 1.8 + _WIDER * (len(runs) - 1 - run.number) if len(runs) <= _FEW else 1.8}
+            axes.stairs(values, _edges(run.schedule), baseline=None, **(_line(run.number) | wider))
             if len(runs) == 1:
                 _write_values(axes, run.schedule, values)
         axes.set_ylim(0, 1.25 * max(map(max, each)) or 1.0)

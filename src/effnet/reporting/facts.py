@@ -124,6 +124,11 @@ class RunFacts:
         return sum(stage.wait_seconds for stage in self.stages) / seconds if seconds else None
 
     @property
+    def setbacks(self) -> tuple[str, ...]:
+        """What went wrong on the way and was answered, in sentences."""
+        return tuple(str(record["setback"]) for record in self.metrics if record.get("setback"))
+
+    @property
     def status(self) -> str:
         """Whether it is finished, and what to do if it is not, in a sentence."""
         if self.stopped_early:

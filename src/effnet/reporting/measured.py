@@ -26,6 +26,7 @@ from effnet.reporting.facts import RunFacts
 from effnet.reporting.missing import Missing, attempt
 
 _PAIRS = 10
+_MOST_IN_MATRIX = 4000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -34,8 +35,8 @@ class OneLabel:
 
     top1: Interval
     classes: ClassReport
-    matrix: Int64[np.ndarray, "K K"]
-    """Images of each class (rows) by answer (columns)."""
+    matrix: Int64[np.ndarray, "K K"] | None
+    """Images of each class (rows) by answer (columns); None where there are more than 4,000 classes."""
     confused: tuple[Confusion, ...]
     """Most frequent first."""
     calibration: Calibration
@@ -147,11 +148,12 @@ def _scores(answers: Answers) -> AnyScores:
 
 
 def _of_one_label(answers: Answers) -> OneLabel:
-    matrix = confusion(answers)
+    is_small = len(answers.class_names) <= _MOST_IN_MATRIX
+    matrix = confusion(answers) if is_small else None
     return OneLabel(
         top1=interval(answers, "top1"),
         classes=report_of(answers),
         matrix=matrix,
-        confused=most_confused(matrix, answers.class_names, most=_PAIRS),
+        confused=() if matrix is None else most_confused(matrix, answers.class_names, most=_PAIRS),
         calibration=calibration(answers),
     )

@@ -13,9 +13,10 @@ from effnet.evaluation.multilabel import MultiLabelScores
 from effnet.files import whole_file
 from effnet.reporting import wording
 from effnet.reporting.chart import Chart
-from effnet.reporting.matrix import MOST_IN_TABLE, matrix_of
+from effnet.reporting.matrix import matrix_of
 from effnet.reporting.missing import Missing
 from effnet.reporting.report import Report
+from effnet.reporting.table import cells, row_of
 
 LARGEST_BYTES = 15_000_000
 """What a page stays below, whatever is in its pictures."""
@@ -93,13 +94,19 @@ def _rendered(report: Report) -> str:
         draw=_draw,
         matrix_of=matrix_of,
         shown_classes=_shown_classes,
-        most_in_table=MOST_IN_TABLE,
+        summary=_summary(report),
         environment_rows=_environment_rows(report),
     )
 
 
 def _source(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _summary(report: Report) -> list[tuple[str, ...]]:
+    """Return the table of ``effnet compare``, with a column a run."""
+    lines = cells([row_of(run.facts, run.measured) for run in report.runs])
+    return list(zip(*lines, strict=True))
 
 
 def _draw(chart: Chart) -> Markup:

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +135,14 @@ def _load(recipe: str) -> Config | None:
 
 def _nearest(config: Config) -> tuple[str, Config]:
     """Return the shipped recipe with the fewest differences."""
-    recipes = {name: load_recipe(name) for name in recipe_names()}
+    recipes = _shipped()
     name = min(recipes, key=lambda name: len(list(_changes(recipes[name], config, set()))))
     return name, recipes[name]
+
+
+@cache
+def _shipped() -> dict[str, Config]:
+    return {name: load_recipe(name) for name in recipe_names()}
 
 
 def _changes(base: Config, config: Config, named: set[str]) -> list[Change]:

@@ -155,7 +155,7 @@ def compare_runs(
             announce(f"{one.name}: its answers")
         measured.append(_measured(one, evaluates=evaluates, device=device, batch_size=batch_size))
     names = tuple(one.name for one in facts)
-    rows = [_row(one, found) for one, found in zip(facts, measured, strict=True)]
+    rows = [row_of(one, found) for one, found in zip(facts, measured, strict=True)]
     return RunTable(
         rows=tuple(_sorted(rows, sort) if sort else rows),
         differences=differences(facts),
@@ -182,7 +182,13 @@ def _measured(facts: RunFacts, *, evaluates: bool, device: str, batch_size: int)
     return measure_if_possible(facts, data, evaluates=evaluates, device=device, batch_size=batch_size)
 
 
-def _row(facts: RunFacts, measured: Measured | Missing) -> Row:
+def row_of(facts: RunFacts, measured: Measured | Missing) -> Row:
+    """Return what is known of a run.
+
+    Args:
+        facts: Of the run.
+        measured: What its network says now, or why it was not asked.
+    """
     network = facts.network if isinstance(facts.network, NetworkFacts) else None
     scores = measured.scores if isinstance(measured, Measured) else None
     one_label = measured.one_label if isinstance(measured, Measured) else None
