@@ -127,6 +127,22 @@ def test_clients_that_are_slow_or_never_stop_are_told_so(strict, photo):
     assert answer.status_code == 200
 
 
+def ask_on_and_on(connection: socket.socket) -> None:
+    """Ask and never read, until the other side stops reading as well and then has had enough."""
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        with contextlib.suppress(TimeoutError):
+            connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+
+
+def test_a_client_that_does_not_read_is_let_go(strict):
+    with strict.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(0.1)
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            ask_on_and_on(connection)
+
+
 @pytest.fixture
 def hostile(monkeypatch):
     """The benchmark of the same purpose."""

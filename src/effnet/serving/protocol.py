@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -12,36 +13,46 @@ MAX_HEAD_BYTES = 32 * 1024
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """A connection that is closed when a request does not arrive in time, or its head is too large.
+    """A connection that ends where a request does not arrive in time, has too large a head, or is not read.
 
-    uvicorn reads heads of any length, and waits for their end for ever. While the application reads a body,
-    it keeps the time itself.
+    uvicorn reads heads of any length, and waits for ever for their end, and for a client to read a response.
+    While the application reads a body, it keeps the time itself.
     """
 
-    read_timeout_s = 30.0
-    """From the connection, or the first byte of a later request, to the end of the request."""
+    timeout_s = 30.0
+    """From the connection, or the first byte of a later request, to the end of the request; and for a client
+    to read the next part of a response."""
 
     _timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
     _is_head = False
+    _is_new = False
     _head_bytes = 0
 
     def connection_made(self, transport: Any) -> None:  # noqa: D102, ANN401 - as the base class
         super().connection_made(transport)
         self._start_timer()
+        connection = transport.get_extra_info("socket")
+        if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            # For what the system still has to send when all has been written.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * self.timeout_s))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
         self._stop_timer()
+        self.resume_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
+        self._is_new = False
         super().data_received(data)
-        self._head_bytes = self._head_bytes + len(data) if self._is_head else 0
+        # Of bytes in which a head begins, some may belong to requests before it.
+        self._head_bytes = self._head_bytes + len(data) if self._is_head and not self._is_new else 0
         if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(b"431 Request Header Fields Too Large", b"the head of the request is too large")
 
     def on_message_begin(self) -> None:  # noqa: D102
         super().on_message_begin()
-        self._is_head = True
+        self._is_head = self._is_new = True
         self._start_timer()
 
     def on_headers_complete(self) -> None:  # noqa: D102
@@ -52,9 +63,19 @@ class PatientProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().on_message_complete()
 
+    def pause_writing(self) -> None:  # noqa: D102
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(self.timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:  # noqa: D102
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+        super().resume_writing()
+
     def _start_timer(self) -> None:
         self._stop_timer()
-        self._timer = self.loop.call_later(self.read_timeout_s, self._give_up)
+        self._timer = self.loop.call_later(self.timeout_s, self._give_up)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -85,7 +85,7 @@ class DrainingServer(uvicorn.Server):
         self, service: Service, *, token: str | None = None, log: Callable[[str], None] | None = None
     ) -> None:
         config = service.config
-        protocol = type("Protocol", (PatientProtocol,), {"read_timeout_s": config.read_timeout_s})
+        protocol = type("Protocol", (PatientProtocol,), {"timeout_s": config.read_timeout_s})
         super().__init__(
             uvicorn.Config(
                 create_app(service, token=token, log=log),
