@@ -128,6 +128,32 @@ def test_a_file_that_answers_otherwise_is_refused_and_leaves_nothing(effnet, fin
     assert not list(tmp_path.glob(".export-*"))
 
 
+def test_a_file_for_any_size_that_is_right_at_one_only_is_refused(effnet, finished, tmp_path, monkeypatch):
+    real = pt2_form.open_file
+
+    def wrong(path, threads):
+        card, run = real(path, threads)
+        return card, lambda pixels: run(pixels) * (1.0 if pixels.shape[2] == 16 else 1.001)
+
+    monkeypatch.setitem(forms.FORMS, "pt2", replace(forms.FORMS["pt2"], open=wrong))
+    answer = effnet("export", finished, "--to", "pt2", "--dynamic-size", "--out", tmp_path / "new")
+    assert answer.code == 1
+    assert "pt2 is refused: at 17 px its logits differ by up to 0.001" in answer.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_cannot_be_run_is_written_when_that_is_asked_for(effnet, finished, tmp_path):
+    pytest.importorskip("coremltools")
+    for _ in range(2):  # The second time, the package is there already.
+        answer = effnet("export", finished, "--to", "coreml", "--unchecked", "--out", tmp_path)
+        assert answer.code == 0
+    (line,) = [line for line in answer.out.splitlines() if line.startswith("model.mlpackage")]
+    assert "not run" in line
+    (entry,) = json.loads((tmp_path / "parity.json").read_text())
+    assert (entry["is_checked"], entry["file"]) == (False, "model.mlpackage")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.mlpackage", "parity.json"]
+
+
 def test_what_a_form_cannot_do_is_told(mistake, finished, tmp_path):
     out = ("--out", tmp_path / "new")
     assert "there is no form 'onix'; did you mean 'onnx'" in mistake("export", finished, "--to", "onix", *out)

@@ -52,19 +52,27 @@ class RawPixels(nn.Module):
     def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.network = network
-        mean, std = (
-            torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std)
-        )
-        self.register_buffer("offset", 255 * mean)
-        self.register_buffer("scale", 255 * std)
+        self.register_buffer("offset", 255 * _column(preprocessing.mean))
+        self.register_buffer("scale", 255 * _column(preprocessing.std))
 
     def forward(self, pixels: UInt8[Tensor, "N S S C"]) -> Float[Tensor, "N K"]:
         return self.network((pixels.permute(0, 3, 1, 2).float() - self.offset) / self.scale)
 
 
+def from_raw(images: UInt8[Tensor, "N S S C"], preprocessing: Preprocessing) -> Float[Tensor, "N C S S"]:
+    """Normalise pixels."""
+    return (images.permute(0, 3, 1, 2).float() - 255 * _column(preprocessing.mean)) / (
+        255 * _column(preprocessing.std)
+    )
+
+
+def _column(values: tuple[float, ...]) -> Float[Tensor, "C 1 1"]:
+    return torch.tensor(values)[:, None, None]
+
+
 def to_raw(pixels: Float[Tensor, "N C S S"], preprocessing: Preprocessing) -> UInt8[Tensor, "N S S C"]:
     """Undo the normalisation: what were whole numbers in [0, 255] are the same numbers again."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
+    mean, std = _column(preprocessing.mean), _column(preprocessing.std)
     return (pixels * (255 * std) + 255 * mean).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 

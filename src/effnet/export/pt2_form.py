@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from effnet.errors import UserError
 from effnet.export.card import CARD_KEY, Card, card_from_json, card_to_json
 from effnet.export.graph import Graph, forget_sources
 from effnet.export.pt2_vetting import vet
@@ -47,7 +48,10 @@ def open_file(path: Path, threads: int) -> tuple[Card, Any]:
     extra = {_CARD_FILE: ""}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-        program = torch.export.load(path, extra_files=extra)
+        try:
+            program = torch.export.load(path, extra_files=extra)
+        except Exception as error:  # A document that is not what torch expects fails in many ways.
+            raise UserError(f"{path} is no .pt2 file that can be run: {error}") from None
     card = card_from_json(extra[_CARD_FILE], str(path))
     module = program.module()
 

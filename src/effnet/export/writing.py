@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,11 +20,11 @@ from effnet.export.card import Card, Precision
 from effnet.export.document import Exported, add_to_document
 from effnet.export.engine import Engine, load_engine
 from effnet.export.forms import Form
-from effnet.export.graph import Graph, trace
+from effnet.export.graph import Graph, from_raw, to_raw, trace
 from effnet.export.images import CheckImages
 from effnet.export.latency import Latency, take_turns
 from effnet.export.packages import versions
-from effnet.export.parity import RefusedExportError, compare_logits, refusal
+from effnet.export.parity import RefusedExportError, compare_logits, refusal, relative_differences
 from effnet.export.quantization import Calibration
 from effnet.export.settings import ExportSettings
 from effnet.nn import Network
@@ -129,8 +131,13 @@ def write_wishes(
                 parity = compare_logits(
                     _answers(engine, source, check), expected, has_labels=check.has_labels
                 )
-                if reason := refusal(parity, exported.limits):
-                    refusals.append(f"{wish} is refused: on {check.source} {reason}")
+                reason = refusal(parity, exported.limits)
+                if (
+                    reason := f"on {check.source} {reason}"
+                    if reason
+                    else _other_sizes(engine, source, exported)
+                ):
+                    refusals.append(f"{wish} is refused: {reason}")
                     continue
                 exported = replace(exported, parity=parity)
             accepted.append((wish, staged, exported, engine))
@@ -180,6 +187,28 @@ def _answers(model: Network | Engine, source: Source, check: CheckImages) -> Ans
     return answer_images(
         model, check.images, source.preprocessing, device=_CPU, batch_size=32, output=source.output
     )
+
+
+def _other_sizes(engine: Engine, source: Source, exported: Exported) -> str | None:
+    """Return why a file for any size is wrong at sizes that it was not traced at; None: it is not."""
+    if not exported.card.any_size:
+        return None
+    side = source.preprocessing.image_size
+    for other in (side + 1, max(side * 3 // 4, 1)):
+        pixels = torch.randn(
+            2, source.network.spec.in_channels, other, other, generator=torch.Generator().manual_seed(0)
+        )
+        if exported.card.pixels == "uint8":
+            pixels = from_raw(to_raw(pixels, source.preprocessing), source.preprocessing)
+        with torch.inference_mode():
+            expected = source.network(pixels)
+        difference = float(relative_differences(engine(pixels).numpy(), expected.numpy()).max())
+        if not difference <= exported.limits.difference:
+            return (
+                f"at {other} px its logits differ by up to {difference:.2g} of the largest one; allowed: "
+                f"{exported.limits.difference:.2g}"
+            )
+    return None
 
 
 def _exported(wish: Wish, staged: Path, card: Card, settings: ExportSettings, check: CheckImages) -> Exported:
@@ -233,5 +262,11 @@ def _with_latency(exported: Exported, latencies: dict[str, Latency]) -> Exported
 def _move(staged: Path, folder: Path) -> None:
     """Give the files of one form their names; that of a file's weights comes first, the file itself last."""
     folder.mkdir(parents=True, exist_ok=True)
+    for path in staged.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
     for path in sorted(staged.iterdir(), key=lambda path: path.suffix != ".bin"):
+        if (folder / path.name).is_dir():  # A package of Core ML is a folder, and so was the one before.
+            shutil.rmtree(folder / path.name)
         path.replace(folder / path.name)
