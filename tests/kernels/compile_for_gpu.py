@@ -15,7 +15,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime import JITFunction
 
-from effnet.kernels import norm_programs, norm_triton
+from effnet.kernels import depthwise_programs, depthwise_triton, norm_programs, norm_triton
+from effnet.kernels.depthwise_plain import Geometry
 from effnet.kernels.norm_plain import Normalization, Upstream
 
 HOPPER = GPUTarget("cuda", 90, 32)
@@ -34,7 +35,7 @@ class Compiler:
     def __call__(self, *arguments: Any, **constants: Any) -> None:
         names = self.program.arg_names
         values = dict(zip(names, arguments, strict=False)) | constants
-        assert list(values) == names, self.program
+        assert set(values) == set(names), self.program
         kinds = {name: self._kind(name, values[name], constants) for name in names}
         fixed = {(index,): values[name] for index, name in enumerate(names) if kinds[name] == "constexpr"}
         triton.compile(ASTSource(fn=self.program, signature=kinds, constexprs=fixed), target=HOPPER)
@@ -67,7 +68,19 @@ def compile_norm(dtype: torch.dtype) -> None:
         norm_triton.input_gradient(x, norm, upstream, sums, is_silu=is_silu)
 
 
+def compile_depthwise(dtype: torch.dtype) -> None:
+    x = torch.zeros(2, 48, 7, 7, dtype=dtype).to(memory_format=torch.channels_last)
+    for size, stride in ((3, 2), (5, 1)):
+        geometry = Geometry(kernel_size=size, stride=stride, top=1, bottom=2, left=1, right=2)
+        weight = torch.zeros(48, 1, size, size)
+        out = depthwise_triton.convolve(x, weight, geometry)
+        depthwise_triton.input_gradient(out, weight, geometry, height=7, width=7)
+        depthwise_triton.weight_gradient(out, x, geometry)
+
+
 if __name__ == "__main__":
     intercept(norm_programs)
+    intercept(depthwise_programs)
     for name in sys.argv[1:]:
         compile_norm(getattr(torch, name))
+        compile_depthwise(getattr(torch, name))

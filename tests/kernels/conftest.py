@@ -1,5 +1,6 @@
 """Every test of an operation runs twice: in plain PyTorch and in Triton, interpreted on a processor."""
 
+import jaxtyping
 import pytest
 import torch
 
@@ -23,8 +24,12 @@ def small_tiles(monkeypatch) -> None:
 
 def use_small_tiles(monkeypatch) -> None:
     skip_without_interpreter()
-    from effnet.kernels import norm_triton
+    from effnet.kernels import depthwise_triton, norm_triton
 
+    monkeypatch.setattr(depthwise_triton, "_TILE", 256)
+    monkeypatch.setattr(depthwise_triton, "_TILE_WIDTH", 4)
+    monkeypatch.setattr(depthwise_triton, "_MOST_CHANNELS", 8)
+    monkeypatch.setattr(depthwise_triton, "_PROGRAMS", 7)
     monkeypatch.setattr(norm_triton, "_TILE", 128)
     monkeypatch.setattr(norm_triton, "_MOST_CHANNELS", 8)
     monkeypatch.setattr(norm_triton, "_PROGRAMS", 3)
@@ -35,6 +40,14 @@ def skip_without_interpreter() -> None:
         pytest.skip("Triton is not installed; it comes with the extra 'kernels'")
     if not dispatch.is_interpreted():
         pytest.skip("Triton compiles here; TRITON_INTERPRET=1 lets it run on a processor")
+
+
+@pytest.fixture
+def untyped():
+    """The compiler cannot look into checks of types."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

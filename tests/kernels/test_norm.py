@@ -1,6 +1,5 @@
 from types import SimpleNamespace
 
-import jaxtyping
 import pytest
 import torch
 from torch.nn import functional
@@ -145,14 +144,6 @@ def test_the_operators_keep_their_promises_to_the_compiler(backend, draw):
     mean = torch.zeros(3, dtype=x.dtype)
     plain = [tensor.detach() for tensor in (x, x, weight, bias, mean, mean + 1, keep)]
     torch.library.opcheck(norm._norm_act_backward, (*plain, True, EPSILON))
-
-
-@pytest.fixture
-def untyped():
-    """The compiler cannot look into checks of types."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 class Sum(torch.nn.Module):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from effnet.kernels import batch_norm_act, batch_norm_act_squeeze_excite, dispatch
+from effnet.kernels import batch_norm_act, batch_norm_act_squeeze_excite, depthwise_conv2d, dispatch
 
 pytestmark = [
     pytest.mark.gpu,
@@ -66,6 +66,21 @@ def test_norm_and_squeeze_excite(shape, dtype):
     reduced = functional.silu(functional.linear(value.mean((2, 3)), exact[3], exact[4]))
     expected = value * functional.linear(reduced, exact[5], exact[6]).sigmoid()[:, :, None, None]
     found = (out, *torch.autograd.grad(out, tensors, upstream))
+    assert_close(found, (expected, *torch.autograd.grad(expected, exact, upstream.double())), dtype)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
+@pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
+@pytest.mark.parametrize("dtype", list(TOLERANCES), ids=str)
+def test_depthwise_convolution(shape, dtype, size, stride):
+    (x, *_), _, _ = operands(shape, dtype)
+    weight = torch.randn(shape[1], 1, size, size, device="cuda", requires_grad=True)
+    out = depthwise_conv2d(x, weight, stride=stride, padding=(1, 2, 1, 2))
+    exact = [tensor.detach().double().requires_grad_() for tensor in (x, weight)]
+    padded = functional.pad(exact[0], (1, 2, 1, 2))
+    expected = functional.conv2d(padded, exact[1], stride=stride, groups=shape[1])
+    upstream = torch.randn_like(out)
+    found = (out, *torch.autograd.grad(out, (x, weight), upstream))
     assert_close(found, (expected, *torch.autograd.grad(expected, exact, upstream.double())), dtype)
 
 

@@ -18,7 +18,7 @@ def test_every_program_compiles_for_a_gpu(tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr

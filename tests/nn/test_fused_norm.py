@@ -40,7 +40,7 @@ def tiny(**changes: object) -> NetworkSpec:
     return replace(NetworkSpec(name="tiny", stages=stages, image_size=33, train_size=33, **widths), **changes)
 
 
-def network(spec: NetworkSpec, *, kernels: bool = True, **options: bool) -> EfficientNet:
+def network(spec: NetworkSpec, *, kernels: str = "triton", **options: bool) -> EfficientNet:
     torch.manual_seed(0)
     model = EfficientNet(spec, kernels=kernels, **options).double().to(memory_format=torch.channels_last)
     for module in model.modules():
@@ -75,7 +75,7 @@ def assert_equal_steps(one: EfficientNet, other: EfficientNet) -> None:
 @pytest.mark.parametrize("activation", ["silu", "relu"])
 def test_a_step_with_kernels_is_the_same_step(padding, activation):
     spec = tiny(padding=padding, activation=activation)
-    plain, fused = network(spec, kernels=False), network(spec)
+    plain, fused = network(spec, kernels="plain"), network(spec)
     assert_equal_steps(plain, fused)
     # Another step, on statistics that have moved.
     assert_equal_steps(plain, fused)
@@ -85,7 +85,7 @@ def test_a_step_with_kernels_in_triton_is_the_same_step():
     if not (dispatch.has_triton() and dispatch.is_interpreted()):
         pytest.skip("Triton is not installed, or not interpreted")
     spec = tiny(stages=tiny().stages[5:6], head_channels=0)
-    torch.testing.assert_close(learned(network(spec, kernels=False), 9), learned(network(spec), 9), **EXACT)
+    torch.testing.assert_close(learned(network(spec, kernels="plain"), 9), learned(network(spec), 9), **EXACT)
 
 
 def test_kernels_compute_all_norms_of_an_efficientnet(monkeypatch):
@@ -99,13 +99,13 @@ def test_kernels_compute_all_norms_of_an_efficientnet(monkeypatch):
 
 
 def test_evaluation_is_bit_for_bit_what_it_was():
-    plain, fused = network(tiny(), kernels=False).eval(), network(tiny()).eval()
+    plain, fused = network(tiny(), kernels="plain").eval(), network(tiny()).eval()
     assert torch.equal(plain(images()), fused(images()))
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.3, None])
 def test_moving_statistics_follow_the_momentum(momentum):
-    plain, fused = network(tiny(), kernels=False), network(tiny())
+    plain, fused = network(tiny(), kernels="plain"), network(tiny())
     for model in (plain, fused):
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -115,7 +115,7 @@ def test_moving_statistics_follow_the_momentum(momentum):
 
 
 def test_frozen_norms_stay_as_they_are():
-    plain, fused = network(tiny(), kernels=False), network(tiny())
+    plain, fused = network(tiny(), kernels="plain"), network(tiny())
     for model in (plain, fused):
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -124,7 +124,7 @@ def test_frozen_norms_stay_as_they_are():
 
 
 def test_recomputed_blocks_move_their_statistics_once():
-    assert_equal_steps(network(tiny(), kernels=False), network(tiny(), gradient_checkpointing=True))
+    assert_equal_steps(network(tiny(), kernels="plain"), network(tiny(), gradient_checkpointing=True))
 
 
 def test_a_norm_of_several_processes_is_left_alone():
@@ -143,7 +143,11 @@ def test_one_value_a_channel_is_refused_as_ever():
 
 def test_mixed_precision_is_no_further_from_the_truth_than_without_kernels():
     pixels, found = images(4, 17).float(), {}
-    for name, kernels, is_mixed in (("exact", False, False), ("plain", False, True), ("fused", True, True)):
+    for name, kernels, is_mixed in (
+        ("exact", "plain", False),
+        ("plain", "plain", True),
+        ("fused", "triton", True),
+    ):
         model = network(tiny(), kernels=kernels).float()
         torch.manual_seed(2)
         with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
@@ -156,7 +160,7 @@ def test_mixed_precision_is_no_further_from_the_truth_than_without_kernels():
 
 def test_less_is_kept_for_the_backward_pass():
     kept = {}
-    for kernels in (False, True):
+    for kernels in ("plain", "triton-norm"):
         tensors = {}
 
         def note(tensor, tensors=tensors):
@@ -167,4 +171,4 @@ def test_less_is_kept_for_the_backward_pass():
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             model(pixels)
         kept[kernels] = sum(tensor.nbytes for tensor in tensors.values())
-    assert kept[True] < 0.8 * kept[False]
+    assert kept["triton-norm"] < 0.8 * kept["plain"]

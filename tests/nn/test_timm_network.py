@@ -166,4 +166,4 @@ def test_checkpointing_is_for_our_own_blocks(spec):
 
 def test_kernels_are_for_our_own_layers(spec):
     with pytest.raises(UserError, match=r"train.kernels 'triton' is for EfficientNets, not for timm:tinynet"):
-        build_model(spec, kernels=True)
+        build_model(spec, kernels="triton")

@@ -18,13 +18,14 @@ def weights_after_a_step(config: Config, kernels: str) -> tuple[float, dict[str,
     state, settings = initial_state(experiment), experiment.schedule.stages[0]
     set_phase(state, experiment, settings, is_head_only=False)
     loss = train_step(state, noise_batch(experiment, settings, settings.batch_size), experiment)
-    assert state.model.stages[0][0].has_kernels == (kernels == "triton")
+    assert state.model.stages[0][0].kernels == kernels
     return loss.item(), state.model.state_dict()
 
 
-def test_a_training_step_with_kernels_is_the_same_up_to_rounding(digits_run, monkeypatch):
+@pytest.mark.parametrize("kernels", ["triton-norm", "triton"])
+def test_a_training_step_with_kernels_is_the_same_up_to_rounding(digits_run, monkeypatch, kernels):
     monkeypatch.setattr(dispatch, "has_triton", lambda: False)
-    plain, fused = (weights_after_a_step(digits_run, kernels) for kernels in ("plain", "triton"))
+    plain, fused = (weights_after_a_step(digits_run, name) for name in ("plain", kernels))
     assert fused[0] == pytest.approx(plain[0], rel=1e-5)
     torch.testing.assert_close(fused[1], plain[1], rtol=1e-3, atol=1e-5)
 

@@ -63,10 +63,10 @@ class TrainConfig:
     compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune-no-cudagraphs"] = "auto"
     """Mode of ``torch.compile``, which compiles the network once for each image size. ``auto``: what ``effnet
     tune`` found, else ``off``."""
-    kernels: Literal["plain", "triton"] = "plain"
-    """``triton``: batch norm and what follows it by kernels of our own, which keep less for the backward
-    pass; equal to ``plain`` up to rounding. Where Triton cannot run, as on a processor, their twins in
-    PyTorch do. Not yet measured on a GPU."""
+    kernels: Literal["plain", "triton-norm", "triton"] = "plain"
+    """``triton-norm``: batch norm and what follows it by kernels of our own, which keep less for the backward
+    pass; ``triton``: depthwise convolutions as well. Equal to ``plain`` up to rounding. Where Triton cannot
+    run, as on a processor, their twins in PyTorch do. Not yet measured on a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)

@@ -1,4 +1,10 @@
 """Layers of a training step that pass over memory as seldom as they can, in Triton and in plain PyTorch."""
 
+from typing import Literal, TypeAlias
+
+from effnet.kernels.depthwise import depthwise_conv2d as depthwise_conv2d
 from effnet.kernels.norm import batch_norm_act as batch_norm_act
 from effnet.kernels.norm_gate import batch_norm_act_squeeze_excite as batch_norm_act_squeeze_excite
+
+Kernels: TypeAlias = Literal["plain", "triton-norm", "triton"]
+"""Which of them a network uses: none, those on batch norm and what follows it, or all."""

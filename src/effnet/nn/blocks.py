@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from effnet.arch.spec import BlockSpec, NetworkSpec
+from effnet.kernels import Kernels
 from effnet.nn.layers import ConvNorm, SqueezeExcite, StochasticDepth, activation
 
 
@@ -79,8 +80,8 @@ _BRANCHES = {
 class Block(nn.Module):
     """The residual branch of a `BlockSpec`, and the sum with its input where it has a shortcut."""
 
-    has_kernels = False
-    """Whether layers are computed together that `effnet.kernels` can; see `EfficientNet`."""
+    kernels: Kernels = "plain"
+    """What `effnet.kernels` computes in training mode, wherever it can; see `EfficientNet`."""
 
     def __init__(self, spec: NetworkSpec, block: BlockSpec) -> None:
         super().__init__()
@@ -98,7 +99,7 @@ class Block(nn.Module):
         self.act = activation(spec.activation) if self.is_bottleneck else None
 
     def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D P Q"]:
-        if self.has_kernels:
+        if self.kernels != "plain":
             return self._fused(x)
         branch = x
         for name in self._branch:

@@ -12,6 +12,7 @@ from effnet.arch.external import TIMM, AnySpec, ExternalSpec
 from effnet.arch.io import load_spec
 from effnet.arch.spec import NetworkSpec
 from effnet.errors import UserError
+from effnet.kernels import Kernels
 from effnet.nn.model import EfficientNet
 from effnet.nn.network import Network
 from effnet.nn.timm_network import TimmNetwork
@@ -39,7 +40,7 @@ def build_model(
     in_channels: int | None = None,
     class_names: Sequence[str] | None = None,
     gradient_checkpointing: bool = False,
-    kernels: bool = False,
+    kernels: Kernels = "plain",
     classifier_bias: float = 0.0,
 ) -> Network:
     """Build a network, and load weights into it if there are any.
@@ -54,7 +55,7 @@ def build_model(
         class_names: Names of the classes; loaded rows of the classifier are kept for names it shares with
             the weights.
         gradient_checkpointing: Recompute blocks in the backward pass to save memory.
-        kernels: Let `effnet.kernels` compute what it can in training mode.
+        kernels: What `effnet.kernels` computes in training mode, as for `EfficientNet`.
         classifier_bias: Where the biases of classes begin that the weights do not know.
 
     Returns:
@@ -90,7 +91,7 @@ def build_model(
     return model
 
 
-def _fresh(spec: AnySpec, *, gradient_checkpointing: bool, kernels: bool) -> Network:
+def _fresh(spec: AnySpec, *, gradient_checkpointing: bool, kernels: Kernels) -> Network:
     if isinstance(spec, NetworkSpec):
         return EfficientNet(spec, gradient_checkpointing=gradient_checkpointing, kernels=kernels)
     if gradient_checkpointing:
@@ -98,8 +99,8 @@ def _fresh(spec: AnySpec, *, gradient_checkpointing: bool, kernels: bool) -> Net
             f"model.gradient_checkpointing is for EfficientNets, not for {spec.name}; set a smaller "
             "train.micro_batch_size instead"
         )
-    if kernels:
+    if kernels != "plain":
         raise UserError(
-            f"train.kernels 'triton' is for EfficientNets, not for {spec.name}; set train.kernels=plain"
+            f"train.kernels '{kernels}' is for EfficientNets, not for {spec.name}; set train.kernels=plain"
         )
     return TimmNetwork(spec)

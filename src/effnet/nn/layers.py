@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from effnet.arch.spec import Activation, NetworkSpec
+from effnet.kernels import Kernels
+from effnet.nn.depthwise import can_convolve, convolve
 from effnet.nn.fused_norm import can_fuse, fused_norm, fused_norm_squeeze_excite
 
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
@@ -38,17 +40,21 @@ class SameConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D P Q"]:
-        rows = self._total_padding(input.shape[2], axis=0)
-        columns = self._total_padding(input.shape[3], axis=1)
-        if rows % 2 or columns % 2:
-            padding = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
-            input, rows, columns = functional.pad(input, padding), 0, 0
+        top, bottom, left, right = self.padding_of(input)
+        padding = (top, left)
+        if top != bottom or left != right:
+            input, padding = functional.pad(input, (left, right, top, bottom)), (0, 0)
         return functional.conv2d(
-            input, self.weight, self.bias, self.stride, (rows // 2, columns // 2), self.dilation, self.groups
+            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
         )
 
-    def _total_padding(self, size: int, axis: int) -> int:
-        return _total_padding(size, self.kernel_size[axis], self.stride[axis])
+    def padding_of(self, input: Float[Tensor, "N C H W"]) -> tuple[int, int, int, int]:
+        """Return the zeros at the top, the bottom, the left and the right of an input."""
+        rows, columns = (
+            _total_padding(size, kernel, stride)
+            for size, kernel, stride in zip(input.shape[2:], self.kernel_size, self.stride, strict=True)
+        )
+        return rows // 2, rows - rows // 2, columns // 2, columns - columns // 2
 
 
 def _total_padding(size: int, kernel: int, stride: int) -> int:
@@ -73,8 +79,8 @@ class StemPool(nn.Module):
 class ConvNorm(nn.Sequential):
     """Convolution without bias, batch norm and, if asked for, the network's activation."""
 
-    has_kernels = False
-    """Whether `effnet.kernels` computes it in training mode, wherever they can; see `EfficientNet`."""
+    kernels: Kernels = "plain"
+    """What `effnet.kernels` computes in training mode, wherever it can; see `EfficientNet`."""
 
     def __init__(
         self,
@@ -103,9 +109,9 @@ class ConvNorm(nn.Sequential):
         self.act = activation(spec.activation) if activate else nn.Identity()
 
     def forward(self, input: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D P Q"]:
-        if not self.has_kernels:
+        if self.kernels == "plain":
             return super().forward(input)  # type: ignore[no-untyped-call]
-        x = self.conv(input)
+        x = self._convolve(input)
         if not can_fuse(x, self.norm, self.act):
             return self.act(self.norm(x))
         return fused_norm(x, self.norm, is_silu=isinstance(self.act, nn.SiLU))
@@ -114,7 +120,7 @@ class ConvNorm(nn.Sequential):
         self, input: Float[Tensor, "N C H W"], squeeze_excite: SqueezeExcite
     ) -> Float[Tensor, "N D P Q"]:
         """Return the output of the squeeze-excite layer behind this one."""
-        x = self.conv(input)
+        x = self._convolve(input)
         is_silu = isinstance(self.act, nn.SiLU) and isinstance(squeeze_excite.act, nn.SiLU)
         if not (is_silu and can_fuse(x, self.norm, self.act)):
             return squeeze_excite(self.act(self.norm(x)))
@@ -129,13 +135,21 @@ class ConvNorm(nn.Sequential):
         drop_path: StochasticDepth,
     ) -> Float[Tensor, "N D P Q"]:
         """Return the residual sum behind this layer."""
-        x = self.conv(input)
+        x = self._convolve(input)
         is_same = identity.dtype == x.dtype
         if not (is_same and drop_path.training and can_fuse(x, self.norm, self.act)):
             return drop_path(identity, self.act(self.norm(x)))
         keep = drop_path.draw(x).flatten()
         is_silu = isinstance(self.act, nn.SiLU)
         return fused_norm(x, self.norm, is_silu=is_silu, keep=keep, identity=identity)
+
+    def _convolve(self, input: Tensor) -> Tensor:
+        conv = self.conv
+        if self.kernels != "triton" or not can_convolve(conv):
+            return conv(input)
+        if isinstance(conv, SameConv2d):
+            return convolve(input, conv, padding=conv.padding_of(input))
+        return convolve(input, conv, padding=(conv.kernel_size[0] // 2,) * 4)
 
 
 class SqueezeExcite(nn.Module):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from effnet.arch.spec import NetworkSpec
+from effnet.kernels import Kernels
 from effnet.nn.blocks import Block
 from effnet.nn.init import initialize
 from effnet.nn.layers import ConvNorm, Dropout, StemPool
@@ -24,14 +25,15 @@ class EfficientNet(Network):
     """A network built from its spec, with weights drawn as released.
 
     Dropout and drop-path start at 0; `set_dropout` and `set_drop_path` change them while running. With
-    ``kernels``, `effnet.kernels` computes in training mode what it can, to the same up to rounding; the names
-    of the ``state_dict`` and the order of random numbers stay.
+    ``kernels``, `effnet.kernels` computes in training mode what it can, to the same up to rounding:
+    ``triton-norm`` batch norm and what follows it, ``triton`` depthwise convolutions as well. The names of
+    the ``state_dict`` and the order of random numbers stay.
     """
 
     spec: NetworkSpec
 
     def __init__(
-        self, spec: NetworkSpec, *, gradient_checkpointing: bool = False, kernels: bool = False
+        self, spec: NetworkSpec, *, gradient_checkpointing: bool = False, kernels: Kernels = "plain"
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -51,7 +53,7 @@ class EfficientNet(Network):
         self.classifier = nn.Linear(spec.feature_channels, spec.num_classes)
         for module in self.modules():
             if isinstance(module, Block | ConvNorm):
-                module.has_kernels = kernels
+                module.kernels = kernels
         initialize(self)
 
     def forward(self, images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N K"]:

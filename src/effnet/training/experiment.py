@@ -64,7 +64,7 @@ class Experiment:
             weights=self.weights,
             class_names=self.data.class_names,
             gradient_checkpointing=self.config.model.gradient_checkpointing,
-            kernels=self.config.train.kernels == "triton",
+            kernels=self.config.train.kernels,
             classifier_bias=self._classifier_bias(),
         )
         is_last = self.config.train.memory_format != "contiguous"
