@@ -139,4 +139,8 @@ def _network_identity(predictor: Predictor, source: str | Path) -> str:
 
 
 def _files_of(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    """Return the files of an exported network: a folder, or a file with its weights beside it."""
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    beside = (path.with_suffix(".bin"), path.with_name(f"{path.name}.data"))
+    return [path, *(file for file in beside if file.is_file() and file != path)]

@@ -27,7 +27,7 @@ from effnet.evaluation.predictor import top_classes
 from effnet.evaluation.streaming import AnsweredBatch
 from effnet.files import whole_file
 
-_ROW_GROUP_CELLS = 4_194_304
+_ROW_GROUP_CELLS = 1_048_576
 """Of a parquet file: what is in memory at a time."""
 
 
@@ -179,12 +179,14 @@ class Parquet(AnswerFormat):
             pq.ParquetWriter(temporary, self._schema) as writer,
         ):
             waiting: list[pa.RecordBatch] = []
+            count = 0
             for batch in pa.ipc.open_stream(file):
                 waiting.append(batch)
-                if sum(map(len, waiting)) >= rows:
+                count += len(batch)
+                if count >= rows:
                     table = pa.Table.from_batches(waiting)
                     writer.write_table(table.slice(0, rows))
-                    waiting = table.slice(rows).to_batches()
+                    waiting, count = table.slice(rows).to_batches(), count - rows
             if waiting:
                 writer.write_table(pa.Table.from_batches(waiting))
 
