@@ -93,6 +93,19 @@ def test_heat_maps_that_are_not_wanted_are_not_asked_for(page, image, add):
     expect(best(page.locator(".card"))).to_have_text("teal")
 
 
+def test_a_network_that_cannot_draw_heat_maps_is_not_asked_for_any(open_page, image):
+    def without_maps(route):
+        models = route.fetch().json()["models"]
+        route.fulfill(json={"models": [{**model, "cam": False} for model in models]})
+
+    page = open_page(lambda page: page.route("**/v1/models", without_maps))
+    with page.expect_response("**/v1/predict") as answer:
+        page.set_input_files("#files", [image("teal")])
+    assert "cam" not in answer.value.json()["results"][0]
+    expect(best(page.locator(".card"))).to_have_text("teal")
+    expect(page.locator(".heat")).to_be_hidden()
+
+
 def test_a_text_file_gets_an_error_in_plain_words_and_the_others_their_answers(page, image, add):
     add(TEXT, image("amber"), DISGUISED)
     cards = page.locator(".card")
