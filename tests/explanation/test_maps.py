@@ -90,7 +90,7 @@ def test_every_method_finds_what_speaks_for_a_class(spotter, spotted, method, la
     inside = torch.zeros_like(heat, dtype=torch.bool)
     # A feature pixel stands for 4 px, and bilinear enlargement reaches as far again.
     inside[max(top - 6, 0) : top + 14, max(left - 6, 0) : left + 14] = True
-    assert inside.flatten()[heat.argmax()]
+    assert inside[heat == heat.max()].float().mean() > 0.5
     # Single pixels of the other square, too, may raise the logit, where the network turns from it.
     is_grainy = method == "integrated-gradients"
     assert heat[inside].sum() > (0.55 if is_grainy else 0.75) * heat.sum()

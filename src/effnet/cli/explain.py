@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from effnet.cli.data import progress_bar
 from effnet.cli.options import ClassNamesOption, DeviceOption, JsonOption, ModelOption
 from effnet.cli.output import print_json, print_table
 from effnet.errors import UserError
@@ -86,7 +87,8 @@ def explain(
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"--out must be a folder, and '{out}' is or lies in a file") from None
     for name, source, predictor in zip(unique_names(networks), networks, predictors, strict=True):
-        gallery.add(name, source, predictor, batch_size=batch_size)
+        with progress_bar(f"images, {name}", quiet=False) as announce:
+            gallery.add(name, source, predictor, batch_size=batch_size, report=announce)
     for bad in gallery.bad:
         typer.echo(f"{bad.name}: {bad.reason}", err=True)
     if len(gallery.bad) == len(gallery.images):

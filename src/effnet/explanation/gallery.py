@@ -61,7 +61,7 @@ class Gallery:
         predictor: Predictor,
         *,
         batch_size: int = 8,
-        report: Callable[[int], None] | None = None,
+        report: Callable[[int, int], None] | None = None,
     ) -> None:
         """Ask one more network, and write its overlays.
 
@@ -70,7 +70,7 @@ class Gallery:
             source: Where it came from.
             predictor: The network.
             batch_size: Images at a time.
-            report: Told after each image how many have been explained.
+            report: Told after each image how many have been explained, and of how many.
 
         Raises:
             UserError: As `effnet.explanation.explaining.explain_images`.
@@ -100,7 +100,7 @@ class Gallery:
                     cells[method][index] = Cell(picture=picture, lines=_caption(one))
                     matches[method] += [one.matches[method]] if self.check else []
             if report:
-                report(index + 1)
+                report(index + 1, len(self.images))
         self.networks.append(
             {
                 "name": name,
@@ -225,7 +225,7 @@ def _caption(one: Explanation) -> tuple[str, ...]:
     lines = (f"{one.explained} {one.explained_probability:.1%}",)
     if one.explained == one.predicted:
         return lines
-    return (*lines, f"predicted: {one.predicted} {one.predicted_probability:.1%}")
+    return (*lines, f"predicted {one.predicted} {one.predicted_probability:.0%}")
 
 
 def _write_array(path: Path, values: Float32[np.ndarray, "_ _"]) -> None:

@@ -19,6 +19,8 @@ from effnet.nn import EfficientNet, Network
 
 _GRAINS = 24
 """Squares along a side of an image over which integrated gradients are averaged in a heat map."""
+_BRIGHT = 0.99
+"""Share of an image's pixels that have less of integrated gradients than counts as all of it."""
 
 
 def heat_maps(
@@ -59,7 +61,8 @@ def heat_of(signed: Float[Tensor, "N H W"], method: Method, side: int) -> Float[
 
     Args:
         signed: Of `signed_maps`.
-        method: That they are of; the grain of integrated gradients is smoothed.
+        method: That they are of. The grain of integrated gradients is smoothed, and 1 is what all but a
+            hundredth of the pixels are below.
         side: Of the result, in pixels.
     """
     heat = (_grouped(signed) if method == "integrated-gradients" else signed).relu()
@@ -68,6 +71,10 @@ def heat_of(signed: Float[Tensor, "N H W"], method: Method, side: int) -> Float[
             :, 0
         ]
     most = heat.amax((1, 2), keepdim=True)
+    if method == "integrated-gradients":
+        # A few pixels have many times what all others have, which would be invisible beside them.
+        usual = heat.flatten(1).quantile(_BRIGHT, dim=1)[:, None, None]
+        most = torch.where(usual > 0, usual, most)
     return torch.where(most > 0, heat / torch.where(most > 0, most, 1.0), 0.0).clamp_(max=1.0)
 
 
