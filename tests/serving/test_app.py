@@ -298,6 +298,13 @@ def test_a_token_is_asked_for(serving, photo):
         assert client.get("/v1/limits").json()["needs_token"] is True
 
 
+def test_a_token_may_have_any_characters(serving):
+    with serving(token="gehe\u00efm \u2603") as client:
+        for token, status in (("gehe\u00efm \u2603", 200), ("gehe\u00efm", 401), ("\u2603", 401)):
+            answer = client.get("/v1/models", headers={"authorization": f"Bearer {token}".encode()})
+            assert answer.status_code == status
+
+
 def test_the_service_tells_about_its_networks_and_limits(client):
     (model,) = client.get("/v1/models").json()["models"]
     assert (model["name"], model["network"], model["image_size"]) == ("tiny", "tiny", 16)

@@ -71,7 +71,7 @@ def _authorization(token: str | None) -> Callable[..., Any]:
     async def authorize(credentials: _Credentials) -> None:
         given = credentials.credentials if credentials else ""
         # In a time that does not depend on how much of it is right.
-        if token is not None and not hmac.compare_digest(given.encode(), token.encode()):
+        if token is not None and not hmac.compare_digest(given.encode("latin-1"), token.encode()):
             raise RefusalError(401, "the token is missing or wrong; send it as: Authorization: Bearer TOKEN")
 
     return authorize
