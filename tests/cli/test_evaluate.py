@@ -232,4 +232,25 @@ def test_several_labels_have_average_precision(effnet, finished, photos, tmp_pat
     assert document["calibration"] is None
     assert effnet(*arguments).out.startswith("label ")
     message = effnet(*arguments, "--compare", finished).err
-    assert "these images have several labels" in message
+    assert "--compare needs images with one label each, and these may have several" in message
+
+
+def test_shares_are_checked_before_anything_is_measured(mistake, finished):
+    assert "--confidence must be above 0 and below 1, got 95" in mistake(
+        "evaluate", finished, "--confidence", "95"
+    )
+    assert "--threshold must be above 0 and below 1, got 0" in mistake(
+        "evaluate", finished, "--threshold", "0"
+    )
+
+
+def test_exported_files_are_measured_and_asked_together_but_not_averaged(
+    effnet, mistake, finished, photos, tmp_path
+):
+    file = tmp_path / "net.pt2"
+    assert effnet("export", finished, "--to", "pt2", "--out", file).code == 0
+    compared = document_of(effnet("evaluate", file, photos, "--json", "--compare", finished, "--tta", "flip"))
+    assert compared["comparison"]["only_first"] == compared["comparison"]["only_second"] == 0
+    assert compared["comparison"]["loss_difference"]["value"] == pytest.approx(0, abs=1e-4)
+    message = mistake("evaluate", finished, photos, "--soup", file)
+    assert "was exported, so its weights cannot be averaged; give the run itself" in message

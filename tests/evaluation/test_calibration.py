@@ -47,6 +47,11 @@ def test_bins_tell_accuracy_and_confidence(make_answers):
     assert calibration_error((lower, upper)) == pytest.approx((0.4 + 2 * 0.35) / 3)
 
 
+def test_a_confidence_between_two_bins_is_in_the_lower_one(make_answers):
+    (only,) = reliability(make_answers([[0.0, 0.0]], [0]), bins=4)
+    assert (only.lower, only.upper, only.accuracy) == (0.25, 0.5, 0.0)
+
+
 def test_confidence_one_is_in_the_last_bin(make_answers):
     (only,) = reliability(make_answers([[200.0, -200.0]], [0]), bins=10)
     assert (only.lower, only.upper, only.images) == (0.9, 1.0, 1)

@@ -34,11 +34,12 @@ def test_intervals_of_a_skewed_mean_cover_at_the_stated_rate():
     assert abs(covered - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 150)
 
 
-def test_an_interval_is_near_that_of_the_binomial_distribution(draw_answers):
+@pytest.mark.parametrize("confidence", [0.5, 0.95])
+def test_an_interval_is_near_that_of_the_binomial_distribution(draw_answers, confidence):
     answers = draw_answers(400)
-    found = interval(answers)
+    found = interval(answers, confidence=confidence)
     right = int((answers.logits.argmax(1) == answers.labels).sum())
-    expected = binomtest(right, 400).proportion_ci(method="wilson")
+    expected = binomtest(right, 400).proportion_ci(confidence, method="wilson")
     assert found.value == right / 400
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.01)
 

@@ -13,6 +13,7 @@ from effnet.evaluation.answers import Answers, answer_images
 from effnet.evaluation.averaging import mean_answers
 from effnet.evaluation.predictor import Predictor
 from effnet.evaluation.views import Views, answer_views, seen_whole
+from effnet.export import is_exported
 from effnet.training.experiment import choose_device
 from effnet.weights import LoadedWeights, average_weights, save_weights, with_class_names
 
@@ -112,6 +113,12 @@ def load_soup(
     Raises:
         UserError: There is no such thing, or they differ in more than their weights.
     """
+    for source in sources:
+        if is_exported(source):
+            raise UserError(
+                f"{source} was exported, so its weights cannot be averaged; give the run itself, or average "
+                "probabilities with --ensemble"
+            )
     weights = average_weights([load_trained(source, model=model) for source in sources])
     return with_class_names(weights, class_names, "--class-names") if class_names else weights
 

@@ -59,10 +59,10 @@ def evaluate(
         typer.Option("--subset", help="Leave out classes that no image has, as for a part of ImageNet."),
     ] = False,
     threshold: Annotated[
-        float, typer.Option(help="Probability of a label, where images have several.", min=0.0, max=1.0)
+        float, typer.Option(help="Probability of a label, where images have several.")
     ] = 0.5,
     confidence: Annotated[
-        float, typer.Option(help="Of the intervals: how often they shall hold the truth.", min=0.0, max=1.0)
+        float, typer.Option(help="Of the intervals: how often they shall hold the truth.")
     ] = 0.95,
     bins: Annotated[int, typer.Option(help="Of the calibration error.", min=1)] = 15,
     batch_size: Annotated[int, typer.Option(help="Images at a time.", min=1)] = 64,
@@ -91,6 +91,7 @@ def evaluate(
     asked_sizes = _sizes(sizes) if sizes is not None else ()
     if asked_sizes and (size or compare):
         raise UserError("--sizes measures at several sizes; leave --size and --compare out")
+    _check_shares({"--confidence": confidence, "--threshold": threshold})
     extras: dict[str, object] = {
         "--sizes": asked_sizes,
         "--compare": compare,
@@ -186,7 +187,12 @@ def _assess(task: _Task, *, bins: int, threshold: float, compare: str | None, de
     from effnet.evaluation.comparison import compare as compare_answers
     from effnet.evaluation.folder import write_evaluation
 
-    rivals = api.load_members(compare, device=device) if compare else ()
+    rivals: tuple[Predictor, ...] = ()
+    if compare:
+        if task.images.label_sets is not None:
+            raise UserError("--compare needs images with one label each, and these may have several")
+        rivals = api.load_members(compare, device=device)
+        api.known_images(task.images, rivals[0])
     answers = _answers(task, task.members)
     assessment = assess(answers, confidence=task.confidence, bins=bins, threshold=threshold)
     document = {**task.document, **assessment.to_dict()}
@@ -215,6 +221,12 @@ def _folder(out: Path | None) -> Path | None:
     from effnet.evaluation.folder import prepare_folder
 
     return prepare_folder(out) if out else None
+
+
+def _check_shares(given: dict[str, float]) -> None:
+    for option, value in given.items():
+        if not 0 < value < 1:
+            raise UserError(f"{option} must be above 0 and below 1, got {value:g}")
 
 
 def _sizes(text: str) -> tuple[int, ...]:

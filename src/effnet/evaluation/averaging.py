@@ -22,11 +22,12 @@ from effnet.evaluation.comparison import check_same_images
 def mean_logits(logits: Float[Tensor, "V N K"], output: Output) -> Float[Tensor, "N K"]:
     """Return logits whose probabilities are the mean of the answers' probabilities.
 
-    Of a softmax they are the logarithms of the mean; of a sigmoid, its inverse of the mean.
+    They come from sums of probabilities: softmax and the inverse of sigmoid, ``log p - log (1 - p)``, are the
+    same of a sum and of a mean.
     """
     if output == "softmax":
-        return _log_mean(logits.log_softmax(2))
-    return _log_mean(logsigmoid(logits)) - _log_mean(logsigmoid(-logits))
+        return logits.log_softmax(2).logsumexp(0)
+    return logsigmoid(logits).logsumexp(0) - logsigmoid(-logits).logsumexp(0)
 
 
 def mean_answers(members: Sequence[Answers]) -> Answers:
@@ -57,7 +58,3 @@ def mean_answers(members: Sequence[Answers]) -> Answers:
         check_same_images(first, other)
     stack = [first.logits, *(other.with_classes(first.class_names).logits for other in others)]
     return first.with_logits(mean_logits(torch.from_numpy(np.stack(stack)), first.output).numpy())
-
-
-def _log_mean(logarithms: Float[Tensor, "V N K"]) -> Float[Tensor, "N K"]:
-    return logarithms.logsumexp(0) - torch.tensor(float(len(logarithms))).log()
