@@ -254,3 +254,10 @@ def test_exported_files_are_measured_and_asked_together_but_not_averaged(
     assert compared["comparison"]["loss_difference"]["value"] == pytest.approx(0, abs=1e-4)
     message = mistake("evaluate", finished, photos, "--soup", file)
     assert "was exported, so its weights cannot be averaged; give the run itself" in message
+
+
+def test_answers_that_are_all_right_have_no_temperature(effnet, finished, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "some", ignore=shutil.ignore_patterns("green", "blue"))
+    out = effnet("evaluate", finished, tmp_path / "some", "--subset").out
+    assert "temperature of the logits 0.010 (the limit: the answers are all right, or say nothing)" in out
+    assert re.search(r"^top-1 100\.00% \(95% interval 54\.07% to 100\.00%\)", out, re.MULTILINE)

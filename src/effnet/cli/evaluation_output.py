@@ -130,14 +130,14 @@ def _print_confusions(confusions: Sequence[Confusion]) -> None:
 
 
 def _print_calibration(result: Calibration) -> None:
-    after = (
-        ""
-        if result.ece_after is None
-        else f"; divided by it: error {result.ece_after:.2%}, loss {result.loss_after:.4f} (cross-fitted)"
-    )
-    typer.echo(
-        f"calibration error {result.ece:.2%}, temperature of the logits {result.temperature:.3f}{after}"
-    )
+    from effnet.evaluation.temperature import HIGHEST, LOWEST
+
+    found = f"temperature of the logits {result.temperature:.3f}"
+    if not LOWEST < result.temperature < HIGHEST:
+        found += " (the limit: the answers are all right, or say nothing)"
+    if result.ece_after is not None:
+        found += f"; divided by it: error {result.ece_after:.2%}, loss {result.loss_after:.4f} (cross-fitted)"
+    typer.echo(f"calibration error {result.ece:.2%}, {found}")
 
 
 def _print_totals(scores: AnyScores, top1: Interval | None) -> None:
