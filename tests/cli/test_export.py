@@ -128,6 +128,18 @@ def test_a_file_that_answers_otherwise_is_refused_and_leaves_nothing(effnet, fin
     assert not list(tmp_path.glob(".export-*"))
 
 
+def test_a_network_that_amplifies_rounding_is_compared_with_double_precision(effnet, finished, tmp_path):
+    """Limits below single precision stand for such a network here."""
+    answer = effnet(
+        "export", finished, "--to", "openvino", "--tolerance", "1e-9", "--out", tmp_path, "--json"
+    )
+    (entry,) = json.loads(answer.out)
+    assert 1e-9 < entry["max_relative_difference"] < 1e-5
+    assert 0 < entry["network_rounding"] < 1e-5
+    assert entry["max_relative_difference_to_double"] <= 4 * entry["network_rounding"]
+    assert "asking the network again in double precision" in answer.err
+
+
 def test_a_file_for_any_size_that_is_right_at_one_only_is_refused(effnet, finished, tmp_path, monkeypatch):
     real = pt2_form.open_file
 

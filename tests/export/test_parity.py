@@ -66,6 +66,14 @@ def test_a_file_beyond_a_limit_is_refused(changes, reason):
     assert refusal(parity(**changes), LIMITS).startswith(reason)
 
 
+def test_what_is_beyond_the_limit_may_be_pytorchs_own_rounding():
+    far = {"difference": 3e-4, "rounding": 1e-4}
+    assert refusal(parity(**far, exact_difference=4e-4), LIMITS) is None
+    assert refusal(parity(**far, exact_difference=4.1e-4), LIMITS).startswith("its logits differ")
+    nothing = {"difference": float("nan"), "rounding": 1e-4, "exact_difference": 1e-4}
+    assert refusal(parity(**nothing), LIMITS).startswith("its logits differ by up to nan")
+
+
 def test_logits_that_are_no_numbers_are_refused_even_where_any_difference_is_allowed():
     found = compare_logits(answers([[np.nan, 0.0]], [0]), answers([[1.0, 0.0]], [0]), has_labels=False)
     assert refusal(found, ExportSettings().limits("int8")) is not None

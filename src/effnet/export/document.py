@@ -61,6 +61,8 @@ class Exported:
             found |= {
                 "images_compared": self.parity.images,
                 "max_relative_difference": self.parity.difference,
+                "max_relative_difference_to_double": self.parity.exact_difference,
+                "network_rounding": self.parity.rounding,
                 "top1_agreement": self.parity.agreement,
                 "top1": self.parity.top1,
                 "network_top1": self.parity.network_top1,
