@@ -1,10 +1,11 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from effnet.arch import network_cost
 from effnet.errors import UserError
-from effnet.reporting.facts import NetworkFacts, SplitFacts, read_runs
+from effnet.reporting.facts import Evaluation, NetworkFacts, SplitFacts, read_runs
 from effnet.reporting.missing import Missing
 from effnet.training.journal import read_metrics
 from effnet.weights import load_weights
@@ -42,6 +43,14 @@ def test_the_best_evaluation_is_the_one_whose_weights_are_kept(finished):
     ]
     assert [evaluation.top1 for evaluation in facts.evaluations] == found
     assert facts.best.top1 == max(found)
+
+
+def test_of_equal_evaluations_the_later_ones_weights_are_kept(finished):
+    (facts,) = read_runs([finished])
+    times = [
+        Evaluation(step=step, epoch=1.0, top1=top1, loss=1.0) for step, top1 in ((1, 0.5), (2, 0.5), (3, 0.4))
+    ]
+    assert replace(facts, evaluations=tuple(times)).best == times[1]
 
 
 def test_an_unfinished_run_says_how_far_it_is(unfinished):

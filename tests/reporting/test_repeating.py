@@ -45,6 +45,17 @@ def test_both_commands_give_the_configuration_again(finished, command):
     check_same_config(given_by(again.portable), facts.config, finished)
 
 
+def test_a_scaling_that_is_the_recipes_is_given_where_the_network_is_another(finished, workspace, tmp_path):
+    """``--model`` resets the recipe's scaling, so that the same scaling must be said."""
+    recipe = tmp_path / "wide.toml"
+    recipe.write_text('extends = "scratch"\n[model]\nwidth = 1.5\n')
+    facts = started_by(finished, ["effnet", "train", "photos", "--recipe", str(recipe)])
+    wide = replace(facts, config=replace(facts.config, model=replace(facts.config.model, width=1.5)))
+    portable = repetition(wide).portable
+    assert "--set model.width=1.5" in portable
+    check_same_config(given_by(portable), wide.config, finished)
+
+
 def test_a_command_for_another_run_does_not_give_this_one(finished, another):
     (facts,) = read_runs([another])
     with pytest.raises(ValueError, match=r"train\.epochs"):
