@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from effnet.api import run_data
 from effnet.reporting import measured, page, report
+from effnet.reporting.facts import read_runs
 from effnet.reporting.missing import Missing
 from effnet.reporting.mistakes import Mistake, Mistakes
 from effnet.reporting.page import render, write_page
 from effnet.reporting.pictures import data_uri
 from effnet.reporting.report import collect_report
+from effnet.reporting.samples import stage_samples
 
 from .conftest import EVIL
 from .reading import Page
@@ -112,6 +115,19 @@ def test_every_stage_has_samples(one):
     assert titles == ["Photos", "Stage 1 of 2", "Stage 2 of 2"]
     assert [stage.width for stage in one.runs[0].samples] == [1.0, 0.5, 1.0]
     assert all(len(stage.samples) == 6 for stage in one.runs[0].samples)
+
+
+def test_of_many_stages_eight_are_shown(finished):
+    (facts,) = read_runs([finished])
+    first = facts.schedule.stages[0]
+    stages = tuple(
+        replace(first, stage=number, start_step=number, end_step=number + 1, image_size=8 + number)
+        for number in range(12)
+    )
+    many = replace(facts, schedule=replace(facts.schedule, stages=stages))
+    shown = stage_samples(many, run_data(finished), photos=2)
+    assert [stage.title for stage in shown] == ["Photos", *["One of 12 stages"] * 8]
+    assert shown[-1].settings[0] == "19 px"
 
 
 def test_a_run_without_weights_has_the_rest(unfinished):

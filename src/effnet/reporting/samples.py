@@ -63,7 +63,7 @@ def stage_samples(facts: RunFacts, data: DataSplit, *, photos: int) -> tuple[Sta
     return (
         as_they_are,
         *(
-            _stage(number, stage, len(stages), largest, names, facts)
+            _stage(_title(number, len(stages), len(facts.schedule.stages)), stage, largest, names, facts)
             for number, stage in enumerate(stages, 1)
         ),
     )
@@ -74,11 +74,13 @@ def _photo(images: LabelledImages, index: int) -> str:
     return data_uri(_enlarged(pixels))
 
 
-def _stage(  # noqa: PLR0917 - what a row shows
-    number: int, stage: StageViews, count: int, largest: int, names: list[str], facts: RunFacts
-) -> StageSamples:
+def _title(number: int, shown: int, stages: int) -> str:
+    return f"Stage {number} of {stages}" if shown == stages else f"One of {stages} stages"
+
+
+def _stage(title: str, stage: StageViews, largest: int, names: list[str], facts: RunFacts) -> StageSamples:
     return StageSamples(
-        title=f"Stage {number} of {count}",
+        title=title,
         settings=tuple(settings_of(stage.settings, facts.config.augment).split("\n")),
         width=stage.settings.image_size / largest,
         samples=tuple(
