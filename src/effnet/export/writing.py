@@ -26,9 +26,9 @@ from effnet.export.graph import Graph, from_raw, to_raw, trace
 from effnet.export.images import CheckImages
 from effnet.export.latency import Latency, take_turns
 from effnet.export.packages import versions
-from effnet.export.parity import Parity, RefusedExportError, compare_logits, refusal, relative_differences
+from effnet.export.parity import RefusedExportError, compare_logits, refusal, relative_differences
 from effnet.export.quantization import Calibration
-from effnet.export.settings import ExportSettings, Limits
+from effnet.export.settings import ExportSettings
 from effnet.nn import Network
 
 _TURNS = 40
@@ -130,23 +130,10 @@ def write_wishes(
             exported = _exported(wish, staged, card, settings, check)
             if engine is not None:
                 report(f"asking {wish} about {check.source}")
-                parity = compare_logits(
-                    _answers(engine, source, check), expected, has_labels=check.has_labels
-                )
-                if wish.precision == "fp32" and parity.difference > exported.limits.difference:
-                    report("asking the network again in double precision")
-                    parity = _with_rounding(
-                        parity, engine, expected, source=source, check=check, limits=exported.limits
-                    )
-                reason = refusal(parity, exported.limits)
-                if (
-                    reason := f"on {check.source} {reason}"
-                    if reason
-                    else _other_sizes(engine, source, exported)
-                ):
+                exported = _compared(exported, engine, expected, source=source, check=check, report=report)
+                if reason := _reason(exported, engine, source):
                     refusals.append(f"{wish} is refused: {reason}")
                     continue
-                exported = replace(exported, parity=parity)
             accepted.append((wish, staged, exported, engine))
         timed = _timed(source, settings, [(exported, engine) for _, _, exported, engine in accepted])
         for wish, staged, _, _ in accepted:
@@ -154,7 +141,8 @@ def write_wishes(
     if timed:
         add_to_document(folder, timed)
     if refusals:
-        raise RefusedExportError("; ".join(refusals))
+        kept = f"; kept: {', '.join(str(item.path) for item in timed)}" if timed else ""
+        raise RefusedExportError("; ".join(refusals) + kept)
     return timed
 
 
@@ -196,26 +184,38 @@ def _answers(model: Callable[[Tensor], Tensor], source: Source, check: CheckImag
     )
 
 
-def _with_rounding(
-    parity: Parity,
+def _compared(
+    exported: Exported,
     engine: Engine,
-    network: Answers,
+    expected: Answers,
     *,
     source: Source,
     check: CheckImages,
-    limits: Limits,
-) -> Parity:
-    """Find out whether what is beyond the limit is what rounding does to this network in PyTorch as well."""
-    exported = _answers(engine, source, check)
-    far = np.flatnonzero(relative_differences(exported.logits, network.logits) > limits.difference)
-    double = copy.deepcopy(source.network).double()
-    images = replace(check, images=check.images.subset(network.indices[far]))
-    exact = _answers(lambda pixels: double(pixels.double()), source, images).logits
-    return replace(
-        parity,
-        rounding=float(relative_differences(network.logits[far], exact).max()),
-        exact_difference=float(relative_differences(exported.logits[far], exact).max()),
-    )
+    report: Callable[[str], None],
+) -> Exported:
+    """Compare a file's answers with the network's; where they are far, with double precision too."""
+    answers, most = _answers(engine, source, check), exported.limits.difference
+    parity = compare_logits(answers, expected, has_labels=check.has_labels)
+    if exported.card.precision == "fp32" and parity.difference > most:
+        report("asking the network again in double precision")
+        far = np.flatnonzero(relative_differences(answers.logits, expected.logits) > most)
+        double = copy.deepcopy(source.network).double()
+        images = replace(check, images=check.images.subset(expected.indices[far]))
+        exact = _answers(lambda pixels: double(pixels.double()), source, images).logits
+        parity = replace(
+            parity,
+            rounding=float(relative_differences(expected.logits[far], exact).max()),
+            exact_difference=float(relative_differences(answers.logits[far], exact).max()),
+        )
+    return replace(exported, parity=parity)
+
+
+def _reason(exported: Exported, engine: Engine, source: Source) -> str | None:
+    """Return why a file must not be kept; None: it may."""
+    assert exported.parity is not None
+    if reason := refusal(exported.parity, exported.limits):
+        return f"on {exported.images} {reason}"
+    return _other_sizes(engine, source, exported)
 
 
 def _other_sizes(engine: Engine, source: Source, exported: Exported) -> str | None:
