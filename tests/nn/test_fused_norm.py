@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import jaxtyping
 import pytest
 import torch
 from torch import nn
@@ -156,6 +157,23 @@ def test_mixed_precision_is_no_further_from_the_truth_than_without_kernels():
         found[name] = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
     distances = {name: (found[name] - found["exact"]).norm() for name in ("plain", "fused")}
     assert 0 < distances["fused"] < 1.5 * distances["plain"] < found["exact"].norm()
+
+
+def test_the_compiler_sees_one_graph():
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        spec = tiny(stages=tiny().stages[5:6])
+        plain, fused = network(spec, kernels="plain"), network(spec)
+        fused.compile(backend="aot_eager", fullgraph=True, dynamic=False)
+        assert_equal_steps(plain, fused)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def test_shapes_are_known_without_values():
+    with torch.device("meta"):
+        model = EfficientNet(tiny(), kernels="triton")
+        assert model(torch.empty(2, 3, 33, 33)).shape == (2, 4)
 
 
 def test_less_is_kept_for_the_backward_pass():

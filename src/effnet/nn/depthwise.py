@@ -31,7 +31,8 @@ def convolve(
     x: Float[Tensor, "N C H W"], conv: nn.Conv2d, *, padding: tuple[int, int, int, int]
 ) -> Float[Tensor, "N C P Q"]:
     """Return the output of such a layer, padded at the top, the bottom, the left and the right."""
-    if torch.is_autocast_enabled(x.device.type):
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         # Only the activation: the kernels read exact weights.
-        x = x.to(torch.get_autocast_dtype(x.device.type))
+        x = x.to(torch.get_autocast_dtype(device))
     return depthwise_conv2d(x, conv.weight, stride=conv.stride[0], padding=padding)
