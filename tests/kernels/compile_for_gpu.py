@@ -61,21 +61,23 @@ def compile_norm(dtype: torch.dtype) -> None:
     norm = Normalization(mean=mean, inverse_deviation=variance, weight=mean, bias=mean)
     norm_triton.pooled(x, norm)
     norm_triton.pooled_product(x, norm, x)
-    for is_silu, some, identity in ((False, None, None), (True, factor, x)):
-        norm_triton.activate(x, norm, is_silu=is_silu, factor=some, identity=identity)
-        upstream = Upstream(gradient=x, factor=some, offset=some)
-        sums = norm_triton.gradient_sums(x, norm, upstream, is_silu=is_silu)
-        norm_triton.input_gradient(x, norm, upstream, sums, is_silu=is_silu)
+    norm_triton.activate(x, norm, is_silu=False)
+    norm_triton.activate(x, norm, is_silu=True, factor=factor, identity=x)
+    upstream = Upstream(gradient=x, factor=factor, offset=factor)
+    sums = norm_triton.gradient_sums(x, norm, upstream, is_silu=True)
+    norm_triton.input_gradient(x, norm, upstream, sums, is_silu=True)
 
 
 def compile_depthwise(dtype: torch.dtype) -> None:
     x = torch.zeros(2, 48, 7, 7, dtype=dtype).to(memory_format=torch.channels_last)
-    for size, stride in ((3, 2), (5, 1)):
+    for size, stride in ((5, 1), (3, 2)):
         geometry = Geometry(kernel_size=size, stride=stride, top=1, bottom=2, left=1, right=2)
         weight = torch.zeros(48, 1, size, size)
-        out = depthwise_triton.convolve(x, weight, geometry)
-        depthwise_triton.input_gradient(out, weight, geometry, height=7, width=7)
-        depthwise_triton.weight_gradient(out, x, geometry)
+        gradient = torch.zeros(2, 48, *geometry.out_size(7, 7), dtype=dtype)
+        gradient = gradient.to(memory_format=torch.channels_last)
+        depthwise_triton.weight_gradient(gradient, x, geometry)
+    depthwise_triton.convolve(x, weight, geometry)
+    depthwise_triton.input_gradient(gradient, weight, geometry, height=7, width=7)
 
 
 if __name__ == "__main__":
