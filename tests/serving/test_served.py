@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from effnet.evaluation.predictor import Predictor
+from effnet.export import Engine
+from effnet.export.card import Card
 from effnet.serving import served
 from effnet.serving.served import ServedModel, View
 
@@ -66,6 +68,28 @@ def test_an_exported_network_answers_without_heat_maps(predictor, serving, photo
         assert "an exported network has no layers to look into; leave 'cam' out" in refusal.json()["error"]
         (model,) = client.get("/v1/models").json()["models"]
         assert (model["network"], model["cam"], model["parameters"]) == ("exported", False, None)
+
+
+def test_an_exported_file_says_what_network_it_holds(predictor, serving):
+    card = Card(
+        network="tiny",
+        parameters=1234,
+        class_names=predictor.class_names,
+        preprocessing=predictor.preprocessing,
+        output="softmax",
+        pixels="normalised",
+        batch_size=0,
+        any_size=False,
+        form="onnx",
+        precision="int8",
+        origin="a test",
+        packages={},
+    )
+    engine = Engine(card, lambda pixels: np.zeros((len(pixels), 3), np.float32), "model.onnx")
+    exported = Predictor(engine, predictor.class_names, predictor.preprocessing)
+    with serving(network=exported) as client:
+        (model,) = client.get("/v1/models").json()["models"]
+    assert (model["network"], model["parameters"], model["cam"]) == ("tiny", 1234, False)
 
 
 def test_a_network_that_fails_at_once_is_a_failure_of_the_service(predictor, serving, photo):
