@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from effnet.explanation import gallery
 from effnet.explanation.methods import METHODS
 
 
@@ -98,6 +99,15 @@ def test_many_images_fill_several_sheets(effnet, finished, photos, tmp_path):
     assert "sheet.png" in answer.out
     assert (tmp_path / "sheet-2.png").is_file()
     assert not (tmp_path / "sheet-3.png").exists()
+
+
+def test_sheets_have_the_first_images_only(effnet, finished, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "_SHEETS", 1)
+    effnet("explain", finished, finished, photos, "--out", tmp_path)
+    assert (tmp_path / "sheet.png").is_file()
+    assert not (tmp_path / "sheet-2.png").exists()
+    assert len(list(tmp_path.glob("*.finished*.cam.png"))) == 2 * 18
+    assert len(json.loads((tmp_path / "explanation.json").read_text())["images"]) == 18
 
 
 def test_mistakes_are_told(mistake, finished, photos, image, tmp_path):

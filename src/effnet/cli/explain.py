@@ -62,8 +62,8 @@ def explain(
 ) -> None:
     """Draw what networks look at: heat over each image as the network sees it, that is behind its crop.
 
-    Writes an overlay for each image and method, sheet.png with all side by side, and explanation.json. An
-    unreadable image is reported, the others are explained.
+    Writes an overlay for each image and method, sheet.png with all side by side (and more sheets, for up to
+    160 images), and explanation.json. An unreadable image is reported, the others are explained.
     """
     from effnet.data.folders import image_files
     from effnet.explanation.gallery import Gallery, unique_names

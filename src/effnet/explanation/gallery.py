@@ -28,6 +28,8 @@ from effnet.files import whole_file, write_json
 SUMMARY_FILE = "explanation.json"
 _ROWS = 16
 """Images on a sheet."""
+_SHEETS = 10
+"""Of more images than these have there are overlays, and no sheets: all pictures of them are in memory."""
 _SHOWN = 224
 """Side of the pictures that are kept for the sheets, in pixels."""
 
@@ -93,11 +95,13 @@ class Gallery:
             if isinstance(one, BadImage):
                 self._bad[index] = one
             else:
-                self._views.setdefault(index, _shown(one.view))
+                if len(self._views) < _ROWS * _SHEETS:
+                    self._views.setdefault(index, _shown(one.view))
                 answers[index] = _answer(one) | {"maps": self._write(index, name, one)}
                 for method in self.methods:
-                    picture = _shown(overlay(one.view, one.maps[method]))
-                    cells[method][index] = Cell(picture=picture, lines=_caption(one))
+                    if index in self._views:
+                        picture = _shown(overlay(one.view, one.maps[method]))
+                        cells[method][index] = Cell(picture=picture, lines=_caption(one))
                     matches[method] += [one.matches[method]] if self.check else []
             if report:
                 report(index + 1, len(self.images))
