@@ -119,23 +119,34 @@ class _Reader:
         return None if batch is None else {INPUT: batch}
 
 
+@contextlib.contextmanager
+def _silent_log() -> Iterator[None]:
+    """ONNX Runtime recommends what torch's exporter has done already."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(level)
+
+
 def _quantize(path: Path, card: Card, calibration: Calibration) -> None:
     """Replace a file by its int8 form: QDQ nodes, a scale for each channel of the weights."""
     quantization = needed("onnxruntime.quantization", form=_FORM, extra=_EXTRA)
     onnx = needed("onnx", form=_FORM, extra=_EXTRA)
 
     model = onnx.load(path)
-    quantization.quantize_static(
-        model,
-        path,
-        _Reader(calibration.batches(card.batch_size or 1)),
-        quant_format=quantization.QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=quantization.QuantType.QUInt8,
-        weight_type=quantization.QuantType.QInt8,
-        nodes_to_exclude=kept_operations(_operations(model.graph.node), calibration.keep),
-        extra_options={"CalibMovingAverage": False},
-    )
+    with _silent_log():
+        quantization.quantize_static(
+            model,
+            path,
+            _Reader(calibration.batches(card.batch_size or 1)),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            nodes_to_exclude=kept_operations(_operations(model.graph.node), calibration.keep),
+        )
 
 
 _KINDS = {"Conv": "layer", "Gemm": "layer", "MatMul": "layer", "ReduceMean": "mean", "Mul": "product"}
