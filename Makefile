@@ -5,7 +5,7 @@ PEERS := .venv-peers
 BENCH := .venv-bench
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check format peers bench-input clean
+.PHONY: install demo test check format peers bench-input bench-cpu clean
 
 install: $(VENV)/.installed
 
@@ -42,6 +42,10 @@ $(PEERS)/.installed: pyproject.toml constraints-peers.txt
 bench-input: $(BENCH)/.installed
 	@test -n "$(DATA)" || { echo "name a folder of photos: make bench-input DATA=folder" >&2; exit 2; }
 	$(BENCH)/bin/effnet bench input "$(DATA)" $(ARGS)
+
+# Half an hour at rest; what was interrupted goes on. make bench-cpu ARGS="--quick"
+bench-cpu: $(PEERS)/.installed
+	$(PEERS)/bin/python benchmarks/cpu_speed.py $(ARGS)
 
 # FFCV is compiled, which needs the headers of OpenCV 4 and libjpeg-turbo; without them it is left out. What it
 # says to require would replace other packages.

@@ -1,0 +1,102 @@
+"""One way in a process of its own: it is told what to do on its input, line by line, and answers in JSON."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+# As `effnet` itself does before torch is loaded; the others get it as well, although it is not their default.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+from safetensors.torch import load_file, save_file
+from side_by_side.case import Case
+
+CHECKED_STEPS = 3
+
+
+class Way:
+    """What answers the requests.
+
+    Args:
+        name: As in the tables of `side_by_side.ours` and `side_by_side.theirs`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name, self._made, self._folder = name, None, Path()
+
+    def prepare(self, case: Case, folder: Path) -> dict[str, Any]:
+        """Get ready; the first way also writes what the others start from."""
+        self._made, self._folder = None, folder
+        gc.collect()
+        is_ours = self._name.startswith("effnet")
+        if is_ours:
+            from side_by_side import ours as library  # noqa: PLC0415
+        else:
+            from side_by_side import theirs as library  # type: ignore[no-redef]  # noqa: PLC0415
+        started = time.perf_counter()
+        if case.kind == "train":
+            self._made = library.TRAIN[self._name](case, folder)
+            if is_ours and not (folder / "initial.safetensors").exists():
+                self._made.give()
+        else:
+            if is_ours and not (folder / "initial.safetensors").exists():
+                library.give_network(case, folder)
+            pixels = load_file(folder / "pixels.safetensors")["pixels"]
+            self._made = library.INFER[self._name](case, folder, pixels)
+        return {
+            "seconds": time.perf_counter() - started,
+            "threads": torch.get_num_threads(),
+            "tuned": getattr(self._made, "tuned", {}),
+        }
+
+    def check(self) -> dict[str, Any]:
+        """Return the first losses, or write the logits."""
+        if hasattr(self._made, "check"):
+            return {"losses": self._made.check(CHECKED_STEPS)}
+        file = self._folder / f"{self._name}.logits"
+        save_file({"logits": self._made.logits().clone().contiguous()}, file)
+        return {"logits": str(file)}
+
+    def time(self, calls: int) -> dict[str, Any]:
+        """Return the seconds of each call, by the wall, and the processors' seconds of all of them."""
+        seconds, spent = [], time.process_time()
+        for _ in range(calls):
+            started = time.perf_counter()
+            self._made.call()
+            seconds.append(time.perf_counter() - started)
+        return {"seconds": seconds, "cpu": time.process_time() - spent}
+
+
+def main() -> None:
+    """Answer until the input ends; whatever libraries print goes to the error stream."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    warnings.simplefilter("ignore")
+    way = Way(sys.argv[1])
+    for line in sys.stdin:
+        request = json.loads(line)
+        what = request.pop("do")
+        try:
+            if what == "prepare":
+                answer = way.prepare(Case(**request["case"]), Path(request["folder"]))
+            elif what == "check":
+                answer = way.check()
+            else:
+                answer = way.time(request["calls"])
+        except Exception as error:  # noqa: BLE001 - told to whoever asked
+            traceback.print_exc()
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main()
