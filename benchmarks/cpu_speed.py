@@ -149,9 +149,7 @@ def measure(case: Case, names: tuple[str, ...], workers: dict[str, Worker], roun
     return case.to_dict() | {
         "key": case.key,
         "seconds": seconds,
-        "cpu_seconds": {
-            name: [turn["cpu"] / len(turn["seconds"]) for turn in turns[name]] for name in names
-        },
+        "cpu_seconds": {name: [turn["cpu"] / len(turn["seconds"]) for turn in turns[name]] for name in names},
         "calls_a_turn": calls,
         "difference": differences,
         "losses": {name: check["losses"] for name, check in checks.items() if "losses" in check},

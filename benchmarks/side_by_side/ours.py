@@ -60,7 +60,10 @@ def experiment_of(case: Case) -> Experiment:
         "ema.decay": EMA_DECAY,
     }
     config: Config = configure(
-        data="imagenet", model=case.network, recipe="scratch", changes=[f"{k}={v}" for k, v in changes.items()]
+        data="imagenet",
+        model=case.network,
+        recipe="scratch",
+        changes=[f"{k}={v}" for k, v in changes.items()],
     )
     preprocessing = replace(released_preprocessing(family.network(case.network)), mean=MEAN, std=STD)
     return prepare_unread(replace(config, preprocessing=preprocessing))
@@ -131,7 +134,9 @@ def give_network(case: Case, folder: Path) -> None:
         provenance="random weights",
     )
     write_tensors(folder / "initial.safetensors", export_state(model.state_dict(), spec, "timm"), {})
-    write_tensors(folder / "pixels.safetensors", {"pixels": torch.randn(case.batch, 3, case.size, case.size)}, {})
+    write_tensors(
+        folder / "pixels.safetensors", {"pixels": torch.randn(case.batch, 3, case.size, case.size)}, {}
+    )
 
 
 class InferEager:

@@ -162,8 +162,20 @@ class SqueezeExcite(nn.Module):
         self.expand = nn.Conv2d(squeeze_channels, channels, 1)
 
     def forward(self, x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
-        squeezed = x.mean((2, 3), keepdim=True)
+        squeezed = mean_of_pixels(x)
         return x * self.expand(self.act(self.reduce(squeezed))).sigmoid()
+
+
+def mean_of_pixels(x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C 1 1"]:
+    """Return the mean over the pixels.
+
+    On a processor it is computed as torch computes it, a sum that is then divided, but in two operations: the
+    backward pass of `torch.mean` would write the same gradient for each pixel into memory.
+    """
+    is_traced = torch.compiler.is_compiling()
+    if x.device.type != "cpu" or x.dtype != torch.float32 or is_traced or not x.requires_grad:
+        return x.mean((2, 3), keepdim=True)
+    return x.sum((2, 3), keepdim=True) / (x.shape[2] * x.shape[3])
 
 
 class StochasticDepth(nn.Module):

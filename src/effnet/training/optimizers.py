@@ -15,6 +15,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from effnet.config import OptimizerConfig
 from effnet.errors import UserError, did_you_mean
+from effnet.training.portions import in_portions
 from effnet.training.shards import cut_like
 
 DecayMode = Literal["l2", "decoupled"]
@@ -78,12 +79,22 @@ class RMSpropTF(Optimizer):
                 self._update(params, group)
 
     def _update(self, params: list[Tensor], group: Mapping[str, Any]) -> None:
-        grads: list[Tensor] | tuple[Tensor, ...] = [param.grad for param in params if param.grad is not None]
+        grads = [param.grad for param in params if param.grad is not None]
         slots = [self._slots(param) for param in params]
         squares = [slot["mean_square"] for slot in slots]
         updates = [slot["momentum"] for slot in slots]
-        rate, decay, weight_decay = group["lr"], group["decay"], group["weight_decay"]
+        for portion in in_portions(params, grads, squares, updates):
+            self._update_portion(*portion, group)
 
+    def _update_portion(
+        self,
+        params: list[Tensor],
+        grads: list[Tensor] | tuple[Tensor, ...],
+        squares: list[Tensor],
+        updates: list[Tensor],
+        group: Mapping[str, Any],
+    ) -> None:
+        rate, decay, weight_decay = group["lr"], group["decay"], group["weight_decay"]
         if weight_decay and group["weight_decay_mode"] == "l2":
             grads = torch._foreach_add(grads, params, alpha=weight_decay)
         elif weight_decay:

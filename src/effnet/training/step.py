@@ -21,6 +21,7 @@ from effnet.data.mixing import mix_batch
 from effnet.nn import Network
 from effnet.schedule.points import rate_of_step
 from effnet.schedule.progressive import StageSchedule, StageSettings
+from effnet.training.allocator import keep_memory
 from effnet.training.clipping import clip_gradients
 from effnet.training.compiling import compile_network
 from effnet.training.ema import Ema
@@ -57,6 +58,7 @@ class TrainState:
 def initial_state(experiment: Experiment) -> TrainState:
     """Return the state before step 0."""
     config, processes = experiment.config, experiment.processes
+    keep_memory(experiment.device)
     model = experiment.build_model()
     join_norms(model, config.distributed, processes)
     if processes.count > 1 and config.distributed.strategy == "fsdp":
