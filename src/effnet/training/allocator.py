@@ -14,7 +14,7 @@ def keep_memory(device: torch.device) -> bool:
     """Let the C library keep freed memory, where a processor trains and the library is glibc.
 
     By itself it gives the memory of large activations back to the system and fetches it again, page by page:
-    5 to 12 % of a step's processor time, see docs/log.md. The process then stays as large as its largest step.
+    5 to 12 % of a step's processor time, see docs/log.md. The process stays as large as its largest step.
 
     Args:
         device: On which networks are trained.

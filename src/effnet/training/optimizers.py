@@ -84,16 +84,11 @@ class RMSpropTF(Optimizer):
         squares = [slot["mean_square"] for slot in slots]
         updates = [slot["momentum"] for slot in slots]
         for portion in in_portions(params, grads, squares, updates):
-            self._update_portion(*portion, group)
+            self._update_portion(portion, group)
 
-    def _update_portion(
-        self,
-        params: list[Tensor],
-        grads: list[Tensor] | tuple[Tensor, ...],
-        squares: list[Tensor],
-        updates: list[Tensor],
-        group: Mapping[str, Any],
-    ) -> None:
+    def _update_portion(self, portion: list[list[Tensor]], group: Mapping[str, Any]) -> None:
+        params, plain_grads, squares, updates = portion
+        grads: list[Tensor] | tuple[Tensor, ...] = plain_grads
         rate, decay, weight_decay = group["lr"], group["decay"], group["weight_decay"]
         if weight_decay and group["weight_decay_mode"] == "l2":
             grads = torch._foreach_add(grads, params, alpha=weight_decay)

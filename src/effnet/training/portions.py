@@ -48,7 +48,7 @@ def in_portions(*lists: Sequence[Tensor], elements: int = PORTION) -> Iterator[l
 def _pieces(tensors: Sequence[Tensor], elements: int) -> list[Sequence[Tensor]]:
     if tensors[0].numel() <= elements or not all(map(_is_plain, tensors)) or not _are_alike(tensors):
         return [[tensor] for tensor in tensors]
-    return [tensor.as_strided((tensor.numel(),), (1,)).split(elements) for tensor in tensors]
+    return [torch.split(tensor.as_strided((tensor.numel(),), (1,)), elements) for tensor in tensors]
 
 
 def _is_plain(tensor: Tensor) -> bool:
