@@ -9,6 +9,9 @@ round, while the others wait; what is compared is divided within its round. A st
 a uint8 batch, forward and backward pass, loss, optimizer and moving average, dropout and drop-path included.
 Both libraries start from the same weights, and their losses over three steps, or their logits, must agree
 before anything is timed. After each case all figures are in --out; a run that is interrupted goes on there.
+
+With OMP_NUM_THREADS=1 the processor's time counts and not the wall's: a machine that others use as well tells
+the same ratios then.
 """
 
 from __future__ import annotations

@@ -153,6 +153,7 @@ class InferOnnxRuntime:
         import onnxruntime  # noqa: PLC0415
 
         options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
             str(onnx_file(case, folder)), options, providers=["CPUExecutionProvider"]
@@ -175,7 +176,11 @@ class InferOpenvino:
         core = openvino.Core()
         model = core.read_model(str(onnx_file(case, folder)))
         model.reshape(list(pixels.shape))
-        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        hints = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
         self._compiled, self._pixels = core.compile_model(model, "CPU", hints), pixels.numpy()
 
     def logits(self) -> Tensor:
