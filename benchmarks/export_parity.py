@@ -118,7 +118,7 @@ def main() -> None:
         for size in sizes:
             folder = arguments.work / f"{name.replace(' ', '-')}-{size}"
             settings = ExportSettings(image_size=size)
-            check = arguments.check if name.startswith("fresh ") else None
+            check = None if Path(run).is_dir() else arguments.check
             result["fp32"][f"{name} {size}"] = measured(run, folder, forms, "fp32", settings, check=check)
     for name in arguments.int8:
         for keep in arguments.keeps.split(","):
