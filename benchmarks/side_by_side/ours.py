@@ -156,9 +156,9 @@ class InferEager:
         self._size = min(CPU_BATCH_SIZE, -(-case.batch // threads))
         self._pixels = pixels
         # As `effnet.evaluation.streaming`: one image by all threads, several batches by one thread each.
-        is_shared = case.batch > 1 and threads > 1
-        self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-        self._pool = self._pool if is_shared else None
+        self._pool = None
+        if case.batch > 1:
+            self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
     @torch.inference_mode()
     def _answer(self, pixels: Tensor) -> Tensor:
