@@ -44,8 +44,12 @@ bench-input: $(BENCH)/.installed
 	$(BENCH)/bin/effnet bench input "$(DATA)" $(ARGS)
 
 # Half an hour at rest; what was interrupted goes on. make bench-cpu ARGS="--quick"
-bench-cpu: $(PEERS)/.installed
+bench-cpu: $(PEERS)/.runtimes
 	$(PEERS)/bin/python benchmarks/cpu_speed.py $(ARGS)
+
+$(PEERS)/.runtimes: $(PEERS)/.installed
+	$(PEERS)/bin/python -m pip install --quiet --constraint constraints-peers.txt --editable ".[onnx,openvino]"
+	touch $@
 
 # FFCV is compiled, which needs the headers of OpenCV 4 and libjpeg-turbo; without them it is left out. What it
 # says to require would replace other packages.
