@@ -35,8 +35,8 @@ class PatientProtocol(HttpToolsProtocol):
         connection = transport.get_extra_info("socket")
         if connection is None:
             return
-        # asyncio does this only for sockets that name their protocol, which those of a listener do not. Else a
-        # body waits for the client's delayed acknowledgement of the head, some 40 ms.
+        # asyncio does this only for sockets that name their protocol, which those of a listener do not; a
+        # body would wait for the client's delayed acknowledgement of the head, some 40 ms.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             # For what the system still has to send when all has been written.
