@@ -2,7 +2,6 @@ import base64
 import io
 import re
 import shutil
-from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
@@ -10,26 +9,7 @@ from PIL import Image
 from effnet.inspection import page
 from effnet.inspection.page import write_page
 
-
-class Page(HTMLParser):
-    """What a browser would make of a page."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.words, self._is_style = [], [], False
-        self.feed(text)
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self._is_style = tag == "style"
-
-    def handle_data(self, data):
-        if not self._is_style:
-            self.words.append(data)
-
-    def of(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
+from ..pages import Page
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from effnet.reporting.pictures import data_uri
 from effnet.reporting.report import collect_report
 from effnet.reporting.samples import stage_samples
 
+from ..pages import Page
 from .conftest import EVIL
-from .reading import Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SECTIONS = (

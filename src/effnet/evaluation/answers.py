@@ -19,6 +19,7 @@ from effnet.data.bad_images import BadImage
 from effnet.data.images import LabelledImages
 from effnet.data.loader import eval_batches, prepare_images
 from effnet.errors import UserError, did_you_mean
+from effnet.evaluation.metrics import probabilities_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -44,8 +45,7 @@ class Answers:
     @property
     def probabilities(self) -> Float32[np.ndarray, "N K"]:
         """Softmax, or sigmoid of each class."""
-        logits = torch.from_numpy(self.logits)
-        return (logits.sigmoid() if self.output == "sigmoid" else logits.softmax(1)).numpy()
+        return probabilities_of(torch.from_numpy(self.logits), self.output).numpy()
 
     def subset(self, rows: Int64[np.ndarray, " M"]) -> Answers:
         """Return the answers to some of the images, in the order of ``rows``."""

@@ -39,6 +39,11 @@ class Scores:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
+def probabilities_of(logits: Float[Tensor, "N K"], output: Output) -> Float[Tensor, "N K"]:
+    """Return the probabilities that logits stand for: softmax, or sigmoid of each class."""
+    return logits.sigmoid() if output == "sigmoid" else logits.softmax(1)
+
+
 def judge(
     logits: Float[Tensor, "N K"], labels: Int[Tensor, " N"], output: Output = "softmax"
 ) -> Float64[Tensor, "N 3"]:

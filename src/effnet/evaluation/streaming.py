@@ -30,6 +30,7 @@ from effnet.data.pillow import BadImageError
 from effnet.data.reading import read_file
 from effnet.data.threads import BATCHES_AHEAD, chunks, run_ahead, thread_count
 from effnet.data.transforms import eval_image
+from effnet.evaluation.metrics import probabilities_of
 from effnet.nn import Network
 from effnet.nn.folding import fold_norms
 
@@ -149,7 +150,7 @@ class Answerer:
         if good:
             images = torch.from_numpy(np.stack([view for view in views if not isinstance(view, str)]))
             logits = self.forward(prepare_images(images, self.preprocessing, self.device)).float()
-            found = logits.sigmoid() if self.output == "sigmoid" else logits.softmax(1)
+            found = probabilities_of(logits, self.output)
             probabilities[good] = found.cpu().numpy()
         return AnsweredBatch(
             names=tuple(str(name) for name in names),

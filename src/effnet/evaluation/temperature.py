@@ -14,6 +14,7 @@ from jaxtyping import Float32, Float64
 from scipy.optimize import brentq
 
 from effnet.evaluation.answers import Answers
+from effnet.evaluation.metrics import probabilities_of
 
 FOLDS = 5
 """Parts of the images in `cross_fitted`."""
@@ -39,7 +40,7 @@ def fit_temperature(answers: Answers) -> float:
 
     def slope(log_temperature: float) -> float:
         scaled = logits / math.exp(log_temperature)
-        weights = scaled.sigmoid() if answers.output == "sigmoid" else scaled.softmax(1)
+        weights = probabilities_of(scaled, answers.output)
         return (weights * logits).sum(1).double().mean().item() - own
 
     # The slope in 1 / temperature falls as the temperature rises.

@@ -16,6 +16,7 @@ from effnet.data.bad_images import BadImage
 from effnet.data.images import LabelledImages
 from effnet.data.loader import EvalBatch, eval_batches, prepare_images
 from effnet.errors import UserError, did_you_mean
+from effnet.evaluation.metrics import probabilities_of
 from effnet.evaluation.predictor import Predictor
 from effnet.explanation.checking import Match, play_matches, play_random
 from effnet.explanation.images import NamedImage
@@ -124,7 +125,7 @@ def _explain_batch(
     pixels = prepare_images(batch.images, predictor.preprocessing, predictor.device)
     with torch.no_grad():
         logits = model(pixels).float()
-    probabilities = logits.sigmoid() if predictor.output == "sigmoid" else logits.softmax(1)
+    probabilities = probabilities_of(logits, predictor.output)
     predicted = logits.argmax(1)
     given = batch.labels.to(predicted.device)
     classes = torch.where(given >= 0, given, predicted)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from effnet.arch.spec import Output
+from effnet.evaluation.metrics import probabilities_of
 from effnet.explanation.layers import evaluating
 from effnet.nn import Network
 
@@ -65,7 +66,7 @@ def play(
             chosen = (rank < step / steps)[:, None]
             for curve, start, end in ((taken, pixels, torch.zeros_like(pixels)), (put, blurred, pixels)):
                 logits = model(torch.where(chosen, end, start)).float()
-                probabilities = logits.sigmoid() if output == "sigmoid" else logits.softmax(1)
+                probabilities = probabilities_of(logits, output)
                 curve.append(probabilities.gather(1, classes[:, None])[:, 0])
     deletion, insertion = (torch.trapezoid(torch.stack(curve), dim=0) / steps for curve in (taken, put))
     return GameAreas(deletion=deletion.cpu(), insertion=insertion.cpu())

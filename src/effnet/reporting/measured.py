@@ -7,20 +7,19 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 from jaxtyping import Int64
 
 from effnet.api.using import load
 from effnet.data.images import DataSplit
 from effnet.errors import UserError
 from effnet.evaluation.answers import Answers, answer_images
+from effnet.evaluation.assessment import scores_of
 from effnet.evaluation.calibration import Calibration, calibration
 from effnet.evaluation.class_report import ClassReport, report_of
 from effnet.evaluation.comparison import Comparison, compare
 from effnet.evaluation.confusion import Confusion, confusion, most_confused
 from effnet.evaluation.interval import Interval, interval
-from effnet.evaluation.metrics import judge, score
-from effnet.evaluation.multilabel import AnyScores, MultiLabelCounts
+from effnet.evaluation.multilabel import AnyScores
 from effnet.evaluation.predictor import Predictor
 from effnet.reporting.facts import RunFacts
 from effnet.reporting.missing import Missing, attempt
@@ -87,7 +86,7 @@ def measure(facts: RunFacts, data: DataSplit, *, device: str, batch_size: int) -
     return Measured(
         predictor=predictor,
         answers=answers,
-        scores=_scores(answers),
+        scores=scores_of(answers),
         one_label=_of_one_label(answers) if is_single else None,
     )
 
@@ -135,16 +134,6 @@ def _compared(first: Measured | Missing, second: Measured | Missing) -> Comparis
         return compare(first.answers, second.answers)
     except UserError as error:
         return Missing(str(error))
-
-
-def _scores(answers: Answers) -> AnyScores:
-    logits, labels = torch.from_numpy(answers.logits), torch.from_numpy(answers.labels)
-    if labels.ndim == 1:
-        judged = judge(logits, labels, answers.output)
-        return score(judged, answers.class_names, bad_images=len(answers.bad))
-    counts = MultiLabelCounts(answers.output)
-    counts.add(logits, labels)
-    return counts.scores(bad_images=len(answers.bad))
 
 
 def _of_one_label(answers: Answers) -> OneLabel:

@@ -21,6 +21,7 @@ from effnet.data.loader import prepare_images
 from effnet.data.pillow import BadImageError
 from effnet.data.transforms import eval_image
 from effnet.errors import UserError
+from effnet.evaluation.metrics import probabilities_of
 from effnet.evaluation.predictor import Predictor
 from effnet.explanation import heat_maps, overlay
 from effnet.export import Engine
@@ -99,7 +100,7 @@ class ServedModel:
         images = torch.from_numpy(np.stack([view.pixels for view in views]))
         pixels = prepare_images(images, self.preprocessing, self._device)
         logits = self._model(pixels).float()
-        probabilities = logits.sigmoid() if self._output == "sigmoid" else logits.softmax(1)
+        probabilities = probabilities_of(logits, self._output)
         heats: dict[int, Float32[np.ndarray, "S S"]] = {}
         asked = [row for row, view in enumerate(views) if view.wants_cam]
         if asked and self._explained is not None:
