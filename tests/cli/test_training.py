@@ -37,14 +37,28 @@ def test_a_plan_for_people_has_a_line_a_stage(effnet):
 
 def test_a_plan_shows_the_learning_rate_where_it_matters_or_where_it_is_asked_for(effnet):
     out = effnet("plan", "--recipe", "v2-s.release").out
-    assert re.search(r"^1534 +5\.00 +0\.2409 +1 +171 px$", out, re.MULTILINE)
-    assert re.search(r"^107335 +350\.00 +0\.003091 +4 +300 px$", out, re.MULTILINE)
+    assert re.search(r"^1534 +5\.00 +0\.2409 +1 +171 px +4096$", out, re.MULTILINE)
+    assert re.search(r"^107335 +350\.00 +0\.003091 +4 +300 px +4096$", out, re.MULTILINE)
     answer = effnet("plan", "--recipe", "v2-s.release", "--at", "0", "--at", "53668", "--json")
     start, middle = json.loads(answer.out)["at"]
     assert (start["step"], start["learning_rate"], start["image_size"]) == (0, 0.0, 171)
     assert (middle["step"], middle["stage"], middle["image_size"]) == (53_668, 2, 257)
     assert middle["learning_rate"] == pytest.approx(0.256 * 0.97**72)
     assert middle["randaugment_magnitude"] == pytest.approx(25 / 3)
+
+
+def test_a_plan_shows_composers_schedule_with_the_rates_of_its_batches(effnet):
+    changes = [
+        *("progressive.mode=linear", "progressive.image_size=[150,300]", "progressive.size_multiple=50"),
+        *("progressive.hold_share=0.5", "progressive.cooldown_share=0.2", "progressive.batch_rule=pixels"),
+        *("progressive.batch_limit=2.0", "learning_rate.batch_scaling=sqrt"),
+    ]
+    arguments = [part for change in changes for part in ("--set", change)]
+    out = effnet("plan", "--recipe", "v2-s.release", *arguments).out
+    # 57.5, 7.5, 7.5, 7.5 and 20 % of the run; 150 px would have batches 4 times as large, but for the limit.
+    assert re.search(r"^1 +0-30859 +0\.0-201\.2 +150 px +8192 ", out, re.MULTILINE)
+    assert re.search(r"^5 +\d+-\d+ +280\.0-350\.0 +300 px +4096 ", out, re.MULTILINE)
+    assert re.search(r"^767 +5\.00 +0\.08516 +1 +150 px +8192$", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("step", ["-1", "107336"])

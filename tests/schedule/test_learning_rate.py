@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from effnet.config import LearningRateConfig
 from effnet.recipes import load_recipe
-from effnet.schedule.learning_rate import learning_rate
+from effnet.schedule.learning_rate import decay_factor, learning_rate, peak_rate
 
 STEPS_PER_EPOCH = 1_256_144 / 4096
 TOTAL_STEPS = 107_336
@@ -119,6 +119,20 @@ def test_the_peak_grows_with_a_batch_four_times_as_large(scaling, expected):
         for size in (256, 1024)
     ]
     assert rates == [1.0, expected]
+
+
+@pytest.mark.parametrize(("scaling", "factor"), [("linear", 1.0), ("sqrt", 2.0), ("none", 4.0)])
+def test_weight_decay_makes_up_for_a_rate_that_grows_less_than_the_batch(scaling, factor):
+    config = LearningRateConfig(batch_scaling=scaling, base_batch_size=32)
+    assert decay_factor(config, 256, 64) == pytest.approx(factor)
+    assert decay_factor(config, 64, 64) == 1.0
+
+
+@given(scaling=st.sampled_from(["linear", "sqrt", "none"]), batch_size=st.integers(1, 4096))
+def test_weights_shrink_as_much_an_image_in_batches_of_any_size(scaling, batch_size):
+    config = LearningRateConfig(batch_scaling=scaling)
+    shrinking = peak_rate(config, batch_size) * decay_factor(config, batch_size, 48) / batch_size
+    assert shrinking == pytest.approx(peak_rate(config, 48) / 48)
 
 
 def test_cosine_stays_at_its_end_behind_the_end():

@@ -89,3 +89,10 @@ def test_loaded_averages_are_equal_and_independent(make_network):
     target.load(source.state_dict())
     for name, tensor in source.state_dict().items():
         assert torch.equal(tensor, target.state_dict()[name])
+
+
+def test_a_step_of_a_larger_batch_decays_as_the_steps_it_stands_for():
+    for warmup in (True, False):
+        decay = ema_decay(400.0, decay=0.99, warmup=warmup, reference_steps=4.0)
+        assert decay == pytest.approx(ema_decay(400, decay=0.99, warmup=warmup) ** 4)
+        assert ema_decay(400.0, decay=0.99, warmup=warmup) == ema_decay(400, decay=0.99, warmup=warmup)

@@ -11,8 +11,17 @@ from safetensors.torch import load_file
 
 from effnet.api import resume_run, start_run
 from effnet.arch import NetworkSpec, StageSpec, spec_to_json
-from effnet.config import AugmentConfig, Config, DataConfig, ModelConfig, ProgressiveConfig, TrainConfig
+from effnet.config import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    EmaConfig,
+    ModelConfig,
+    ProgressiveConfig,
+    TrainConfig,
+)
 from effnet.training import loop
+from effnet.training.ema import Ema
 from effnet.training.experiment import prepare_experiment
 from effnet.training.journal import read_metrics
 from effnet.training.keeper import checkpoints_in
@@ -74,3 +83,44 @@ def test_every_step_has_the_size_and_the_rates_of_its_stage_and_a_resumed_run_is
     # Many stages do not mean many evaluations.
     records = read_metrics(tmp_path / "whole" / "metrics.jsonl")
     assert [record["step"] for record in records if "val_top1" in record] == [11]
+
+
+# Batches that grow
+
+
+def test_steps_of_larger_batches_decay_weights_and_averages_by_their_images(
+    digits_run, tmp_path, monkeypatch
+):
+    config = replace(
+        digits_run,
+        progressive=ProgressiveConfig(stages=2, image_size=(8, 16), batch_rule="pixels", batch_limit=2.0),
+        train=TrainConfig(epochs=1.0, batch_size=160),
+        optimizer=replace(digits_run.optimizer, weight_decay=0.08, weight_decay_mode="decoupled"),
+        learning_rate=replace(digits_run.learning_rate, batch_scaling="sqrt", schedule="constant"),
+        ema=EmaConfig(decay=0.9, warmup=False),
+    )
+    seen, real = [], Ema.update
+
+    def look(ema, step, reference_steps=1.0):
+        seen.append((step, reference_steps))
+        real(ema, step, reference_steps)
+
+    monkeypatch.setattr(Ema, "update", look)
+    groups, step_of = [], loop.train_step
+
+    def step(state, batch, experiment):
+        loss = step_of(state, batch, experiment)
+        groups.append(
+            {group["decays"]: (group["lr"], group["weight_decay"]) for group in state.optimizer.param_groups}
+        )
+        return loss
+
+    monkeypatch.setattr(loop, "train_step", step)
+    start_run(config, tmp_path / "run", quiet=True)
+    # 10 reference steps: 5 are two steps of 320 images, with one lost to rounding, and 5 of 160.
+    assert seen == [(0, 2), (2, 2), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1)]
+    assert groups[0] == {
+        True: pytest.approx((0.01 * 2**0.5, 0.08 * 2**0.5)),
+        False: pytest.approx((0.01 * 2**0.5, 0.0)),
+    }
+    assert groups[-1] == {True: (0.01, 0.08), False: (0.01, 0.0)}

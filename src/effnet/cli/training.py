@@ -248,10 +248,11 @@ def _print_steps(steps: list[dict[str, float]]) -> None:
             f"{values['learning_rate']:.4g}",
             f"{values['stage'] + 1}",
             f"{values['image_size']} px",
+            f"{values['batch_size']}",
         )
         for values in steps
     ]
-    print_table(("step", "epoch", "learning rate", "stage", "size"), rows)
+    print_table(("step", "epoch", "learning rate", "stage", "size", "batch"), rows)
 
 
 def _announce(settings: StageSettings) -> None:
@@ -276,7 +277,8 @@ def _print_totals(plan: Plan) -> None:
     if not plan.costs:
         return
     typer.echo(
-        f"predicted: {duration(plan.seconds)} of training steps, {megabytes(plan.memory_bytes)} at the peak"
+        f"predicted: {duration(plan.seconds)} of training steps, {plan.relative_seconds:.0%} of the time at "
+        f"{schedule.largest_size} px throughout; {megabytes(plan.memory_bytes)} at the peak"
     )
     for settings, cost in zip(schedule.stages, plan.costs, strict=True):
         if not cost.fits:

@@ -144,6 +144,6 @@ class EmaConfig:
     """Moving average of the weights and of batch norm's statistics, which is what gets evaluated."""
 
     decay: Rate = 0.9999
-    """0 switches it off."""
+    """Of a step of ``train.batch_size`` images; one of twice as many decays twice. 0 switches it off."""
     warmup: bool = True
     """Use min(decay, (1 + step) / (10 + step)), as TensorFlow does."""

@@ -41,6 +41,19 @@ def peak_rate(config: LearningRateConfig, batch_size: int) -> float:
     return config.base
 
 
+def decay_factor(config: LearningRateConfig, batch_size: int, reference_batch_size: int) -> float:
+    """Return by what decoupled weight decay is multiplied in steps of ``batch_size`` images.
+
+    A step shrinks the weights by rate times decay. Where the rate grows less than the batch, as with
+    ``sqrt``, larger batches would shrink them less over the same images; this factor makes up for it, and is
+    1 for ``linear`` and for the reference batch.
+    """
+    if batch_size == reference_batch_size or config.batch_scaling == "linear":
+        return 1.0
+    growth = batch_size / reference_batch_size
+    return growth * peak_rate(config, reference_batch_size) / peak_rate(config, batch_size)
+
+
 def _share_of_peak(
     config: LearningRateConfig, step: float, steps_per_epoch: float, total_steps: float
 ) -> float:

@@ -8,14 +8,18 @@ and sees the same images.
 from __future__ import annotations
 
 import hashlib
+import math
 from bisect import bisect_right
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, count
 from typing import NamedTuple
 
 from effnet.config import COUPLED, Coupled, ProgressiveConfig, TrainConfig
 
 FIRST_SIZE_PX = 128
+_ROUNDING = 1e-9
+"""Added to what is truncated: what ought to be whole stays whole."""
 
 LABELS: dict[Coupled, str] = {
     "randaugment_magnitude": "RandAugment",
@@ -134,7 +138,8 @@ def image_sizes(config: ProgressiveConfig, train_size: int) -> tuple[int, ...]:
     Args:
         config: In mode ``staged``, ``size_rule`` ``paper`` is Algorithm 1,
             ``S_0 + (S_e - S_0) * i / (M - 1)``; ``release`` is the ``automl`` code,
-            ``int(S_0 + (S_e - S_0) * (i + 1) / M)``. Both truncate.
+            ``int(S_0 + (S_e - S_0) * (i + 1) / M)``. Both truncate. ``size_power`` is an exponent of the
+            fraction in either.
         train_size: The network's training size, used where the configuration gives no sizes.
 
     Returns:
@@ -149,13 +154,18 @@ def image_sizes(config: ProgressiveConfig, train_size: int) -> tuple[int, ...]:
     sizes = []
     for stage in range(stages):
         if config.size_rule == "release":
-            size = first + (last - first) * (stage + 1) // stages
+            size = first + _way(last - first, stage + 1, stages, config.size_power)
         else:
-            size = first + (last - first) * stage // (stages - 1) if stages > 1 else last
+            size = first + _way(last - first, stage, stages - 1, config.size_power) if stages > 1 else last
         if size != last:
             size = min(max(size // config.size_multiple, 1) * config.size_multiple, last)
         sizes.append(size)
     return tuple(sizes)
+
+
+def first_size(config: ProgressiveConfig, train_size: int) -> int:
+    """Return the image size of a hold in pixels: where `image_sizes` begin, or would with more stages."""
+    return image_sizes(replace(config, size_rule="paper", stages=max(config.stages, 2)), train_size)[0]
 
 
 def drawn_index(seed: int, draw: int, options: int) -> int:
@@ -188,11 +198,12 @@ def stage_schedule(
 
     Returns:
         The stages. In the modes ``staged`` and ``linear``, stage ``i`` of ``M`` ends at
-        ``int((i + 1) / M * total)`` reference steps; in mode ``random`` every draw is a stage. A cooldown is
-        one stage more. A stage may have no steps where a run is short.
+        ``int((i + 1) / M * total)`` reference steps, in ``linear`` with the inverse of ``size_power`` as an
+        exponent; in mode ``random`` every draw is a stage. A cooldown is one stage more, and so is a hold
+        unless the first stage has the same size and values. A stage may have no steps where a run is short.
     """
     sizes = image_sizes(config, train_size)
-    parts = _parts(config, train, sizes, train_images)
+    parts = _parts(config, train, (first_size(config, train_size), *sizes), train_images)
     batch_sizes = [_batch_size(config, train.batch_size, part.image_size, sizes[-1]) for part in parts]
     reference_steps = [
         end - start for start, end in zip([0, *(p.end for p in parts)], (p.end for p in parts), strict=False)
@@ -219,24 +230,57 @@ def stage_schedule(
 
 
 def _parts(
-    config: ProgressiveConfig, train: TrainConfig, sizes: tuple[int, ...], train_images: int
+    config: ProgressiveConfig, train: TrainConfig, held_and_sizes: tuple[int, ...], train_images: int
 ) -> list[_Part]:
+    held, *sizes = held_and_sizes
     total = total_reference_steps(train, train_images)
     steps_per_epoch = train_images / train.batch_size
-    cooldown = min(int(config.cooldown_epochs * steps_per_epoch), total)
+    cooldown = int(config.cooldown_epochs * steps_per_epoch) or _part_of(total, config.cooldown_share)
+    cooldown = min(cooldown, total)
+    hold = min(_part_of(total, config.hold_share), total - cooldown)
     if config.mode == "random":
         parts = _drawn_parts(
-            sizes, train.seed, steps=total - cooldown, steps_a_draw=config.redraw_epochs * steps_per_epoch
+            sizes,
+            train.seed,
+            steps=total - hold - cooldown,
+            steps_a_draw=config.redraw_epochs * steps_per_epoch,
         )
     else:
-        parts = [
-            _Part((total - cooldown) * (stage + 1) // len(sizes), size, _position(stage, len(sizes)))
-            for stage, size in enumerate(sizes)
-        ]
+        parts = _growing_parts(config, sizes, total - hold - cooldown)
+    parts = [
+        _Part(hold + part.end, part.image_size, part.fraction**config.regularization_power) for part in parts
+    ]
+    if hold and parts[0][1:] != (held, 0.0):
+        parts = [_Part(hold, held, 0.0), *parts]
     return [*parts, _Part(total, sizes[-1], 1.0)] if cooldown else parts
 
 
-def _drawn_parts(sizes: tuple[int, ...], seed: int, *, steps: int, steps_a_draw: float) -> list[_Part]:
+def _growing_parts(config: ProgressiveConfig, sizes: Sequence[int], steps: int) -> list[_Part]:
+    """Return a part for each size: of equal length, but for what ``size_power`` makes of mode ``linear``."""
+    many, power = len(sizes), config.size_power
+    if config.mode == "linear":
+        return [
+            _Part(_way(steps, stage + 1, many, 1 / power), size, _position(stage, many))
+            for stage, size in enumerate(sizes)
+        ]
+    return [
+        _Part(steps * (stage + 1) // many, size, _position(stage, many) ** power)
+        for stage, size in enumerate(sizes)
+    ]
+
+
+def _way(whole: int, numerator: int, denominator: int, power: float) -> int:
+    """Return ``int(whole * (numerator / denominator) ** power)``, exact where the power is 1."""
+    if power == 1.0:
+        return whole * numerator // denominator
+    return _part_of(whole, (numerator / denominator) ** power)
+
+
+def _part_of(whole: int, share: float) -> int:
+    return int(whole * share + _ROUNDING)
+
+
+def _drawn_parts(sizes: Sequence[int], seed: int, *, steps: int, steps_a_draw: float) -> list[_Part]:
     parts: list[_Part] = []
     for draw in count():
         end = min(int((draw + 1) * max(steps_a_draw, 1.0)), steps)
@@ -256,7 +300,7 @@ def _position(stage: int, stages: int) -> float:
 def _batch_size(config: ProgressiveConfig, batch_size: int, image_size: int, last_size: int) -> int:
     if config.batch_rule == "constant":
         return batch_size
-    grown = int(batch_size * (last_size / image_size) ** 2)
+    grown = int(batch_size * min((last_size / image_size) ** 2, config.batch_limit or math.inf))
     return max(grown // 8 * 8, batch_size)
 
 

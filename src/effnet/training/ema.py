@@ -11,13 +11,19 @@ from torch import Tensor, nn
 from effnet.training.shards import cut_like, own_part
 
 
-def ema_decay(step: int, *, decay: float, warmup: bool) -> float:
+def ema_decay(step: float, *, decay: float, warmup: bool, reference_steps: float = 1.0) -> float:
     """Return the share of the old average that survives the update behind ``step``, counted from 0.
 
     As released, TensorFlow's warm-up: ``min(decay, (1 + step) / (10 + step))``. A decay of 0.9999 is
     reached at step 89990.
+
+    Args:
+        step: Reference steps before the update.
+        decay: Of a reference step.
+        warmup: Whether the average follows faster at first.
+        reference_steps: That the update stands for, as its batch is so many times as large: so many decays.
     """
-    return min(decay, (1 + step) / (10 + step)) if warmup else decay
+    return (min(decay, (1 + step) / (10 + step)) if warmup else decay) ** reference_steps
 
 
 class Ema:
@@ -47,14 +53,17 @@ class Ema:
         return averages, live
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
+    def update(self, step: float, reference_steps: float = 1.0) -> None:
         """Move the averages towards the model.
 
         Args:
-            step: Updates of the weights before the one just done, so 0 at the first call.
+            step: Updates of the weights before the one just done, so 0 at the first call; in reference
+                steps, where batches differ.
+            reference_steps: That the update stands for.
         """
         averages, live = self._averaged
-        torch._foreach_lerp_(averages, live, 1 - ema_decay(step, decay=self._decay, warmup=self._warmup))
+        kept = ema_decay(step, decay=self._decay, warmup=self._warmup, reference_steps=reference_steps)
+        torch._foreach_lerp_(averages, live, 1 - kept)
         copies, counters = self._copied
         if copies:
             torch._foreach_copy_(copies, counters)

@@ -22,7 +22,7 @@ from effnet.data.sources import absolute_source, open_configured
 from effnet.errors import UserError
 from effnet.nn import Network, build_model, find_spec
 from effnet.nn.growing import grow_weights
-from effnet.schedule.progressive import StageSchedule, image_sizes, stage_schedule
+from effnet.schedule.progressive import StageSchedule, first_size, image_sizes, stage_schedule
 from effnet.training.parallel import check_processes
 from effnet.training.tuned import with_tuned
 from effnet.weights import LoadedWeights, load_weights, with_class_names
@@ -123,8 +123,8 @@ def sizes_needed(config: Config) -> tuple[tuple[int, ...], int]:
     """Return what sizes of images a run will want, by its configuration alone.
 
     Returns:
-        The image size of each stage, and the short side from which evaluation does not enlarge an image, in
-        pixels. Weights to start from may ask for another one than their network.
+        The image size of each stage, cooldown excepted, and the short side from which evaluation does not
+        enlarge an image, in pixels. Weights to start from may ask for another one than their network.
 
     Raises:
         UserError: There is no such network or file.
@@ -132,7 +132,9 @@ def sizes_needed(config: Config) -> tuple[tuple[int, ...], int]:
     spec, config = network_of(config.model), resolve_alone(config)
     preprocessing = config.preprocessing or released_preprocessing(spec)
     evaluated_side = math.ceil(preprocessing.image_size / preprocessing.crop_fraction)
-    return image_sizes(config.progressive, spec.train_size), evaluated_side
+    sizes = image_sizes(config.progressive, spec.train_size)
+    held = (first_size(config.progressive, spec.train_size),) if config.progressive.hold_share else ()
+    return (*held, *sizes), evaluated_side
 
 
 def resolve_alone(config: Config) -> Config:
@@ -275,8 +277,10 @@ def _resolve(config: Config, spec: AnySpec, weights: LoadedWeights | None) -> Co
     """Fill in all that depends on the network and on the weights, so that a resumed run needs neither."""
     sizes = config.progressive.image_size
     if sizes is None:
-        every_size = image_sizes(replace(config.progressive, size_rule="paper"), spec.train_size)
-        sizes = (every_size[0] if len(every_size) > 1 else spec.train_size, every_size[-1])
+        only_last = config.progressive.mode == "staged" and config.progressive.stages == 1
+        is_fixed = only_last and not config.progressive.hold_share
+        first = spec.train_size if is_fixed else first_size(config.progressive, spec.train_size)
+        sizes = (first, spec.train_size)
     preprocessing = _preprocessing(config, spec, weights, train_size=sizes[1])
     network = config.model.network
     return replace(

@@ -252,6 +252,13 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = rate * group["rate_scale"]
 
 
+def set_weight_decay(optimizer: Optimizer, strength: float) -> None:
+    """Give every group that decays the strength for the next step."""
+    for group in optimizer.param_groups:
+        if group["decays"]:
+            group["weight_decay"] = strength
+
+
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     """Return the optimizer's state under ``<parameter name>/<slot>``, counters of steps included.
 

@@ -59,6 +59,16 @@ class Plan:
         return sum(stage.steps * cost.seconds_per_step for stage, cost in stages)
 
     @property
+    def relative_seconds(self) -> float:
+        """`seconds` relative to all images at the speed of the largest size; 0 where nothing was measured."""
+        if not self.costs:
+            return 0.0
+        stages = zip(self.schedule.stages, self.costs, strict=True)
+        _, largest = max(stages, key=lambda pair: (bool(pair[0].steps), pair[0].image_size))
+        images = self.schedule.samples_before(self.schedule.total_steps)
+        return self.seconds * largest.images_per_second / images
+
+    @property
     def memory_bytes(self) -> int:
         """Predicted peak memory; 0 where nothing was measured."""
         return max((cost.memory_bytes for cost in self.costs), default=0)
@@ -79,7 +89,11 @@ class Plan:
             "relative_macs": self.relative_macs,
         }
         if self.costs:
-            total |= {"seconds": self.seconds, "memory_bytes": self.memory_bytes}
+            total |= {
+                "seconds": self.seconds,
+                "relative_seconds": self.relative_seconds,
+                "memory_bytes": self.memory_bytes,
+            }
         return total | {"stages": stages}
 
 

@@ -19,6 +19,7 @@ from effnet.data.device_augment import augment_images
 from effnet.data.loader import Batch, Share, prepare_images
 from effnet.data.mixing import mix_batch
 from effnet.nn import Network
+from effnet.schedule.learning_rate import decay_factor
 from effnet.schedule.points import rate_of_step
 from effnet.schedule.progressive import StageSchedule, StageSettings
 from effnet.training.allocator import keep_memory
@@ -27,7 +28,7 @@ from effnet.training.compiling import compile_network
 from effnet.training.ema import Ema
 from effnet.training.experiment import Experiment
 from effnet.training.loss import class_targets, classification_loss
-from effnet.training.optimizers import build_optimizer, set_learning_rate
+from effnet.training.optimizers import build_optimizer, set_learning_rate, set_weight_decay
 from effnet.training.parallel import (
     average_statistics,
     gradients_kept,
@@ -112,6 +113,15 @@ def rate_at(config: Config, schedule: StageSchedule, step: int) -> float:
     return rate_of_step(config.learning_rate, schedule, step)
 
 
+def set_rates(optimizer: Optimizer, config: Config, schedule: StageSchedule, step: int) -> None:
+    """Give an optimizer the learning rate of ``step``, and the decoupled weight decay that goes with it."""
+    set_learning_rate(optimizer, rate_at(config, schedule, step))
+    if config.optimizer.weight_decay_mode == "decoupled":
+        batch_size = schedule.at(step).batch_size
+        factor = decay_factor(config.learning_rate, batch_size, schedule.reference_batch_size)
+        set_weight_decay(optimizer, config.optimizer.weight_decay * factor)
+
+
 def step_seed(seed: int, step: int, rank: int = 0) -> int:
     """Return the seed of all random numbers that one step draws in one process.
 
@@ -141,12 +151,15 @@ def train_step(state: TrainState, batch: Batch, experiment: Experiment) -> Tenso
     loss = _accumulate(state, images, targets, batch.settings.batch_size, experiment)
     state.scaler.unscale_(state.optimizer)
     clip_gradients(state.model, config.train)
-    set_learning_rate(state.optimizer, rate_at(config, experiment.schedule, batch.step))
+    set_rates(state.optimizer, config, experiment.schedule, batch.step)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     average_statistics(state.model, config.distributed, processes)
     if state.ema is not None:
-        state.ema.update(batch.step)
+        schedule = experiment.schedule
+        state.ema.update(
+            schedule.reference_step(batch.step), batch.settings.batch_size / schedule.reference_batch_size
+        )
     return loss
 
 

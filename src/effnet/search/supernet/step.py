@@ -20,9 +20,9 @@ from effnet.training.clipping import clip_gradients
 from effnet.training.ema import Ema
 from effnet.training.experiment import Experiment
 from effnet.training.loss import classification_loss
-from effnet.training.optimizers import build_optimizer, set_learning_rate
+from effnet.training.optimizers import build_optimizer
 from effnet.training.parallel import micro_batches
-from effnet.training.step import mixed_batch, rate_at, step_seed
+from effnet.training.step import mixed_batch, set_rates, step_seed
 
 
 @dataclass(kw_only=True, slots=True)
@@ -93,11 +93,14 @@ def sandwich_step(
         loss += mean * weight
     state.scaler.unscale_(state.optimizer)
     clip_gradients(state.model, config)
-    set_learning_rate(state.optimizer, rate_at(experiment.config, experiment.schedule, batch.step))
+    set_rates(state.optimizer, experiment.config, experiment.schedule, batch.step)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     if state.ema is not None:
-        state.ema.update(batch.step)
+        schedule = experiment.schedule
+        state.ema.update(
+            schedule.reference_step(batch.step), batch.settings.batch_size / schedule.reference_batch_size
+        )
     return loss
 
 
