@@ -1,18 +1,21 @@
 """The command that says which settings are fastest."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from effnet.cli.tune import _precision_text
 from effnet.schedule.progressive import StageSettings
 from effnet.training import compute as compute_module
 from effnet.training import tune as tune_module
 from effnet.training.batch_sizes import BatchSpeed
-from effnet.training.compute import Candidate, Compute, ComputeTuning, StageCompute
+from effnet.training.compute import Candidate, ComputeTuning, StageCompute
 from effnet.training.tune import PlaceSpeed, StageSpeed, Tuning
 from effnet.training.tune_run import RunTuning
+from effnet.training.ways import Compute
 
 SETTINGS = StageSettings(
     stage=0,
@@ -40,7 +43,7 @@ STAGES = tuple(
 
 
 COMPUTED = Candidate(
-    compute=Compute(memory_format="channels_last", precision="fp32", compile="off"),
+    compute=Compute(kernels="plain", memory_format="channels_last", precision="fp32", compile="off"),
     stages=tuple(
         StageCompute(
             settings=stage.settings,
@@ -51,12 +54,14 @@ COMPUTED = Candidate(
         )
         for stage in STAGES
     ),
+    speedup=1.0,
 )
 FAILED = Candidate(
-    compute=Compute(memory_format="channels_last", precision="fp32", compile="default"),
+    compute=Compute(kernels="plain", memory_format="channels_last", precision="fp32", compile="default"),
     stages=(),
     failure="RuntimeError: no compiler",
 )
+HALF = replace(COMPUTED, compute=replace(COMPUTED.compute, precision="bf16"), speedup=1.05)
 
 
 @pytest.fixture
@@ -76,10 +81,14 @@ def told(monkeypatch, effnet, recipe):
         slower = tuple(replace(stage, together=100.0, loader={1: 2000.0}) for stage in STAGES)
         device = PlaceSpeed(place="device", workers=1, stages=slower)
         tuning = Tuning(places=(worker, device), fastest=worker, short_sides=short_sides)
-        compute = ComputeTuning(candidates=(COMPUTED, FAILED), fastest=COMPUTED, about={})
+        compute = ComputeTuning(candidates=(COMPUTED, FAILED, HALF), fastest=COMPUTED, about={})
         batches = (BatchSpeed(image_size=128, images_per_second={8: 300.0, 16: 480.0, 32: 500.0}),)
         whole = RunTuning(
-            compute=compute, batches=batches, loader=tuning, kept=(Path("tuned/compute-1.json"),)
+            compute=compute,
+            batches=batches,
+            loader=tuning,
+            kept=(Path("tuned/compute-1.json"),),
+            seconds=75.0,
         )
         monkeypatch.setattr("effnet.api.tune", lambda config, has_data, compiles, keeps, report: whole)
         answer = effnet("tune", data, "--recipe", recipe)
@@ -100,8 +109,8 @@ def test_tune_prints_speeds_and_what_to_set(effnet, recipe, photos, tmp_path, mo
         for place in ("worker", "device")
         for stage, size in ((1, "8"), (2, "16"))
     ]
-    assert "fastest: --set train.memory_format=" in answer.out
-    assert answer.out.count("kept in ") == 2
+    assert "fastest: --set train.kernels=" in answer.out
+    assert re.search(r"kept in\n  \S*compute-\S*\n  \S*loader-\S*\nmeasured in ", answer.out)
     assert "measuring steps at 8 px" in answer.err
     assert list(tmp_path.iterdir()) == []
 
@@ -110,13 +119,14 @@ def test_tune_prints_speeds_and_what_to_set(effnet, recipe, photos, tmp_path, mo
 def test_tune_prints_json(effnet, recipe):
     document = json.loads(effnet("tune", "--recipe", recipe, "--json").out)
     assert [change.partition("=")[0] for change in document["changes"]] == [
+        "train.kernels",
         "train.memory_format",
         "train.precision",
         "train.compile",
         "data.workers",
         "augment.place",
     ]
-    assert len(document["compute"]["candidates"]) == 2
+    assert len(document["compute"]["candidates"]) >= 2
     assert len(document["kept"]) == 2
     assert {stage["image_size"] for place in document["places"] for stage in place["stages"]} == {8, 16}
 
@@ -125,25 +135,23 @@ def test_what_is_slower_than_the_network_is_named_with_what_helps(told):
     told_lines = told((160, 240), "my photos")
     assert told_lines[0] == "images a second of training steps, by the way they are computed"
     assert told_lines[1].split() == [
-        *("memory", "format", "precision", "compile", "128", "px", "192", "px"),
-        *("first", "steps", "all", "steps"),
+        *("kernels", "memory", "format", "precision", "compile", "128", "px", "192", "px"),
+        *("ratio", "first", "steps", "all", "steps"),
     ]
     assert told_lines[2].split() == [
-        "channels_last",
-        "fp32",
-        "off",
-        "500.0",
-        "500.0",
-        *["2.0", "s", "27.6", "s"],
+        *("*", "plain", "channels_last", "fp32", "off", "500.0", "500.0", "1.00"),
+        *("2.0", "s", "27.6", "s"),
     ]
-    assert told_lines[3].split() == ["channels_last", "fp32", "default", "failed", "failed"]
-    assert told_lines[4:8] == [
-        "channels_last fp32 default failed: RuntimeError: no compiler",
+    assert told_lines[3].split() == ["plain", "channels_last", "fp32", "default", "failed", "failed"]
+    assert told_lines[4].split()[:7] == ["plain", "channels_last", "bf16", "off", "500.0", "500.0", "1.05"]
+    assert told_lines[5:10] == [
+        "plain channels_last fp32 default failed: RuntimeError: no compiler",
+        "bf16 is 1.05 times as fast as fp32: not taken, as it changes results and is not 1.1 times as fast",
         "",
         "images a second at 128 px by images at once: 8: 300.0, 16: 480.0, 32: 500.0; 16 are enough",
         "",
     ]
-    lines = told_lines[8:]
+    lines = told_lines[10:]
     assert lines[:4] == [
         "images a second: the network alone, the loader alone, both together",
         "augment.place  stage    size  batch  network  1 thread  2 threads  together  wait  bottleneck",
@@ -156,14 +164,26 @@ def test_what_is_slower_than_the_network_is_named_with_what_helps(told):
         "augment.place=device with data.workers=1: 2 min 8 s of training steps",
         "the loader is the bottleneck of stage 1; smaller copies of the images are read faster:",
         "  effnet data prepare 'my photos' --out STORE --short-sides 160,240",
-        "fastest: --set train.memory_format=channels_last --set train.precision=fp32 "
-        "--set train.compile=off --set data.workers=2 --set augment.place=worker",
-        "kept in tuned/compute-1.json",
+        "fastest: --set train.kernels=plain --set train.memory_format=channels_last "
+        "--set train.precision=fp32 --set train.compile=off --set data.workers=2 --set augment.place=worker",
+        "effnet train uses them wherever its configuration says `auto`, or 0 for a number; kept in",
+        "  tuned/compute-1.json",
+        "measured in 1 min 15 s",
     ]
 
 
+def test_a_chosen_precision_that_changes_results_is_told_with_its_gain():
+    tuning = ComputeTuning(
+        candidates=(COMPUTED, replace(HALF, speedup=1.28)), fastest=replace(HALF, speedup=1.28), about={}
+    )
+    assert _precision_text(tuning) == (
+        "bf16 is 1.28 times as fast as any other precision; it changes results by its rounding, which "
+        "train.precision=fp32 avoids"
+    )
+
+
 def test_where_nothing_can_be_prepared_the_bottleneck_is_named_alone(told):
-    assert told((), "store")[-3] == "the loader is the bottleneck of stage 1"
+    assert told((), "store")[-5] == "the loader is the bottleneck of stage 1"
 
 
 def test_data_that_is_not_there_is_told(mistake, recipe, photos):

@@ -2,9 +2,12 @@
 
 import json
 import math
-from dataclasses import replace
+import re
+import weakref
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,13 +16,22 @@ from effnet.arch import NetworkSpec, StageSpec, spec_to_json
 from effnet.config import Config, DataConfig, ModelConfig, ProgressiveConfig, TrainConfig
 from effnet.training import compute as compute_module
 from effnet.training import timing
+from effnet.training import ways as ways_module
 from effnet.training.batch_sizes import measure_batch_sizes
-from effnet.training.compute import Compute, candidates_for, tune_compute
+from effnet.training.compute import tune_compute
 from effnet.training.experiment import Experiment, prepare_experiment
 from effnet.training.tune_run import tune_network, tune_run
 from effnet.training.tuned import find_choice
+from effnet.training.ways import Choices
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def old_processor(monkeypatch):
+    """One without bf16, and without other kernels than plain ones."""
+    monkeypatch.setattr(ways_module, "supports_bf16", lambda device: False)
+    monkeypatch.setattr(ways_module, "kernels_on", lambda device, spec: ("plain",))
 
 
 @pytest.fixture
@@ -49,7 +61,7 @@ def experiment(config) -> Experiment:
 @pytest.fixture
 def clock(monkeypatch):
     """Steps take 1 ms an image and 32 px in channels_last, twice that in the other format."""
-    clock = SimpleNamespace(now=0.0, formats=[], fails=lambda train: False)
+    clock = SimpleNamespace(now=0.0, formats=[], fails=lambda train: False, factor=lambda train: 1.0)
     monkeypatch.setattr(timing, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
     def step(state, batch, experiment):
@@ -57,7 +69,7 @@ def clock(monkeypatch):
         if clock.fails(train):
             raise RuntimeError("no compiler\nand more")
         clock.formats.append(train.memory_format)
-        seconds = 0.001 * len(batch.labels) * batch.settings.image_size / 32
+        seconds = 0.001 * len(batch.labels) * batch.settings.image_size / 32 * clock.factor(train)
         clock.now += seconds if train.memory_format == "channels_last" else 2 * seconds
 
     monkeypatch.setattr(timing, "train_step", step)
@@ -70,12 +82,51 @@ def test_the_fastest_way_is_the_one_with_the_shortest_run(experiment, clock):
         "channels_last",
         "contiguous",
     ]
-    assert tuning.fastest.compute == Compute(memory_format="channels_last", precision="fp32", compile="off")
+    assert str(tuning.fastest.compute) == "plain channels_last fp32 off"
     small, large = tuning.fastest.stages
     assert small.images_per_second == pytest.approx(2000)
     assert large.images_per_second == pytest.approx(1000)
     assert large.seconds == pytest.approx(36 * 80 * 0.001 + large.first_seconds)
     assert tuning.candidates[1].stages[1].images_per_second == pytest.approx(500)
+
+
+def test_ratios_are_those_of_the_machine_as_it_was_for_the_fastest(experiment, clock, monkeypatch):
+    """In the second turn the machine is three times slower; the other kernels take half of a step."""
+    given = Choices(
+        kernels=("plain", "triton"),
+        memory_formats=("channels_last", "contiguous"),
+        precisions=("fp32",),
+        modes=("off",),
+    )
+    monkeypatch.setattr(compute_module, "choices_for", lambda *_, **__: given)
+    slow = {"turn": 1.0}
+    clock.factor = lambda train: slow["turn"] * (0.5 if train.kernels == "triton" else 1.0)
+
+    def second(choices, seconds):
+        slow["turn"] = 3.0
+        return ways_module.other_kernels(choices, seconds)
+
+    monkeypatch.setattr(compute_module, "TURNS", (ways_module.arithmetic, second))
+    tuning = tune_compute(experiment, lambda text: None)
+    assert [str(candidate.compute) for candidate in tuning.candidates] == [
+        "plain channels_last fp32 off",
+        "plain contiguous fp32 off",
+        "triton channels_last fp32 off",
+    ]
+    assert [candidate.speedup for candidate in tuning.candidates] == pytest.approx([1.0, 0.5, 2.0])
+    assert tuning.fastest is tuning.candidates[2]
+
+
+def test_the_gain_of_the_chosen_precision_is_told(experiment, clock, monkeypatch):
+    monkeypatch.setattr(ways_module, "supports_bf16", lambda device: True)
+    clock.factor = lambda train: 0.8 if train.precision == "bf16" else 1.0
+    tuning = tune_compute(experiment, lambda text: None)
+    assert str(tuning.fastest.compute) == "plain channels_last bf16 off"
+    assert tuning.precision_gain == pytest.approx(1.25)
+    clock.factor = lambda train: 0.95 if train.precision == "bf16" else 1.0
+    tuning = tune_compute(experiment, lambda text: None)
+    assert str(tuning.fastest.compute) == "plain channels_last fp32 off"
+    assert tuning.precision_gain == pytest.approx(0.95)
 
 
 def test_candidates_take_turns(experiment, clock):
@@ -111,25 +162,59 @@ def test_where_every_way_fails_the_reason_is_told(experiment, clock):
         tune_compute(experiment, lambda text: None)
 
 
-def test_what_the_configuration_fixes_is_not_varied():
-    fixed = TrainConfig(memory_format="contiguous", precision="bf16", compile="default")
-    only = Compute(memory_format="contiguous", precision="bf16", compile="default")
-    assert candidates_for(fixed, CPU, compiles=False) == (only,)
-    assert candidates_for(fixed, CPU, compiles=True) == (only,)
+@dataclass(frozen=True, weakref_slot=True, slots=True)
+class Network:
+    train: TrainConfig
 
 
-def test_candidates_on_a_processor_and_on_a_gpu(monkeypatch):
-    assert {way.compile for way in candidates_for(TrainConfig(), CPU, compiles=False)} == {"off"}
-    assert len(candidates_for(TrainConfig(), CPU, compiles=True)) == 4
-    monkeypatch.setattr(compute_module, "supports_bf16", lambda device: device.type == "cuda")
-    ways = candidates_for(TrainConfig(), CUDA, compiles=True)
-    assert {way.precision for way in ways} == {"fp32", "bf16"}
-    assert {way.compile for way in ways} == {
-        "off",
-        "default",
-        "reduce-overhead",
-        "max-autotune-no-cudagraphs",
+class Memory:
+    """What a GPU would have allocated: 1000 bytes a network, and 10 an image while a step runs."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.networks: list[weakref.ref[Any]] = []
+        self.alive_at_start: list[int] = []
+        self.peak = 0
+        for name, answer in {
+            "memory_allocated": lambda device: self.allocated,
+            "max_memory_allocated": lambda device: self.peak,
+            "reset_peak_memory_stats": lambda device: setattr(self, "peak", self.allocated),
+            "empty_cache": lambda: None,
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, answer)
+
+    @property
+    def allocated(self) -> int:
+        return 1000 * sum(network() is not None for network in self.networks)
+
+    def network(self, experiment: Experiment) -> Network:
+        self.alive_at_start.append(self.allocated)
+        state = Network(experiment.config.train)
+        self.networks.append(weakref.ref(state))
+        return state
+
+    def step(self, experiment, state, batch, *, steps=1) -> tuple[float, ...]:
+        is_wide = state.train.memory_format == "contiguous"
+        # The first step looks for kernels, which takes more than all others.
+        images = 100 * len(batch.labels) if steps == 1 else len(batch.labels)
+        self.peak = max(self.peak, self.allocated + (20 if is_wide else 10) * images)
+        return (1.0,) * steps
+
+
+def test_the_memory_of_a_gpu_is_told_of_each_way_alone(experiment, monkeypatch):
+    memory = Memory(monkeypatch)
+    monkeypatch.setattr(compute_module, "initial_state", memory.network)
+    monkeypatch.setattr(compute_module, "set_phase", lambda *_, **__: None)
+    monkeypatch.setattr(compute_module, "time_steps", memory.step)
+    monkeypatch.setattr(compute_module, "time_step", lambda *given: memory.step(*given)[0])
+    monkeypatch.setattr(compute_module, "compute_subject", lambda *_: {})
+    monkeypatch.setattr(compute_module, "_SECONDS", 2.0)
+    tuning = tune_compute(replace(experiment, device=CUDA), lambda text: None)
+    assert memory.alive_at_start == [0] * 4
+    told = {
+        candidate.compute.memory_format: [stage.memory_bytes for stage in candidate.stages]
+        for candidate in tuning.candidates
     }
+    assert told == {"channels_last": [1800, 1800], "contiguous": [2600, 2600]}
 
 
 def test_batches_are_halved_and_the_smallest_fast_one_is_named(experiment, clock):
@@ -153,7 +238,12 @@ def quick(monkeypatch):
 def test_a_run_is_measured_and_its_choices_are_kept(config):
     said: list[str] = []
     tuning = tune_run(config, compiles=False, keeps=True, report=said.append)
-    assert said[:2] == ["steps at 16 px in 2 ways", "steps at 32 px in 2 ways"]
+    for text, size in zip(said, (16, 32), strict=False):
+        assert re.fullmatch(
+            rf"steps at {size} px in 2 ways \(plain channels_last fp32 off, plain contiguous fp32 off\), "
+            r"some \d+ s",
+            text,
+        )
     compute, loader = (json.loads(path.read_text()) for path in tuning.kept)
     assert compute["changes"] == tuning.compute.fastest.compute.changes
     assert set(loader["changes"]) == {"data.workers", "augment.place"}

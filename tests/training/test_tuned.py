@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from effnet.arch import load_spec
-from effnet.config import AugmentConfig, Config, DataConfig, ProgressiveConfig, TrainConfig
+from effnet.config import AugmentConfig, Config, DataConfig, ModelConfig, ProgressiveConfig, TrainConfig
 from effnet.training import tuned
 from effnet.training.experiment import prepare_experiment
 from effnet.training.tuned import apply_choice, compute_subject, find_choice, keep_choice, loader_subject
@@ -92,6 +92,15 @@ def _config() -> Config:
 def test_a_run_leaves_nothing_open():
     train = prepare_experiment(_config()).config.train
     assert (train.memory_format, train.precision, train.compile) == ("channels_last", "fp32", "off")
+
+
+def test_recomputed_blocks_are_not_compiled_whatever_was_kept():
+    before = prepare_experiment(_config())
+    keep_choice(compute_subject(before.spec, (16, 32), before.device), CHANGES | {"train.compile": "default"})
+    assert prepare_experiment(_config()).config.train.compile == "default"
+    recomputing = replace(_config(), model=ModelConfig(gradient_checkpointing=True))
+    resolved = prepare_experiment(recomputing).config.train
+    assert (resolved.compile, resolved.memory_format) == ("off", "contiguous")
 
 
 def test_a_run_uses_what_was_kept_and_its_continuation_keeps_it():

@@ -63,22 +63,42 @@ def tune(
     if tuning.loader is not None:
         _print_loader(tuning.loader, config.data.source)
     typer.echo(f"fastest: {' '.join(f'--set {change}' for change in tuning.changes)}")
+    if tuning.kept:
+        typer.echo(
+            "effnet train uses them wherever its configuration says `auto`, or 0 for a number; kept in"
+        )
     for path in tuning.kept:
-        typer.echo(f"kept in {path}")
+        typer.echo(f"  {path}")
+    typer.echo(f"measured in {duration(tuning.seconds)}")
 
 
 def _print_compute(tuning: ComputeTuning) -> None:
     sizes = [f"{stage.settings.image_size} px" for stage in tuning.fastest.stages]
     print_table(
-        ("memory format", "precision", "compile", *sizes, "first steps", "all steps"),
-        [_compute_row(candidate, len(sizes)) for candidate in tuning.candidates],
+        ("", "kernels", "memory format", "precision", "compile", *sizes, "ratio", "first steps", "all steps"),
+        [_compute_row(candidate, len(sizes), tuning) for candidate in tuning.candidates],
         title="images a second of training steps, by the way they are computed",
     )
     for candidate in tuning.candidates:
         if candidate.failure:
-            typer.echo(
-                f"{' '.join(map(str, candidate.compute.changes.values()))} failed: {candidate.failure}"
-            )
+            typer.echo(f"{candidate.compute} failed: {candidate.failure}")
+    if tuning.precision_gain:
+        typer.echo(_precision_text(tuning))
+
+
+def _precision_text(tuning: ComputeTuning) -> str:
+    """Say what the choice of precision brings; it is the one choice that changes results."""
+    from effnet.training.ways import PRECISION_GAIN
+
+    chosen, gain = tuning.fastest.compute.precision, tuning.precision_gain
+    if gain < 1:
+        other = "fp32" if chosen == "bf16" else "bf16"
+        return (
+            f"{other} is {1 / gain:.2f} times as fast as {chosen}: not taken, as it changes results and is "
+            f"not {PRECISION_GAIN:g} times as fast"
+        )
+    changes = "; it changes results by its rounding, which train.precision=fp32 avoids"
+    return f"{chosen} is {gain:.2f} times as fast as any other precision{changes if chosen != 'fp32' else ''}"
 
 
 def _print_batches(speeds: tuple[BatchSpeed, ...]) -> None:
@@ -91,14 +111,21 @@ def _print_batches(speeds: tuple[BatchSpeed, ...]) -> None:
         )
 
 
-def _compute_row(candidate: Candidate, stages: int) -> list[str]:
+def _compute_row(candidate: Candidate, stages: int, tuning: ComputeTuning) -> list[str]:
     compute = candidate.compute
-    row = [compute.memory_format, compute.precision, compute.compile]
+    row = [
+        "*" if candidate is tuning.fastest else "",
+        compute.kernels,
+        compute.memory_format,
+        compute.precision,
+        compute.compile,
+    ]
     if not candidate.stages:
-        return [*row, *["failed"] * stages, "", ""]
+        return [*row, *["failed"] * stages, "", "", ""]
     return [
         *row,
         *(f"{stage.images_per_second:.1f}" for stage in candidate.stages),
+        f"{candidate.speedup:.2f}",
         duration(sum(stage.first_seconds for stage in candidate.stages)),
         duration(candidate.seconds),
     ]

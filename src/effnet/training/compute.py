@@ -1,4 +1,4 @@
-"""Which memory format, precision and compilation make a run's training steps the fastest on this device.
+"""Which kernels, memory format, precision and compilation make a run's training steps the fastest here.
 
 A network is compiled for each image size alone (static shapes); what a stage changes otherwise, its drop
 rates, is in buffers and compiles nothing anew.
@@ -6,56 +6,32 @@ rates, is in buffers and compiles nothing anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from itertools import product
 from statistics import fmean, median
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 
-from effnet.config import TrainConfig
 from effnet.data.loader import Batch
 from effnet.schedule.condense import condensed
 from effnet.schedule.progressive import StageSettings
 from effnet.training.batches import noise_batch
-from effnet.training.experiment import Experiment, supports_bf16
-from effnet.training.preflight import fitting_batch, peak_memory
+from effnet.training.experiment import Experiment
+from effnet.training.preflight import fitting_batch, memory_in_use, peak_memory, release_memory, restart_peak
 from effnet.training.step import initial_state, set_phase
 from effnet.training.timing import time_step, time_steps
 from effnet.training.tuned import compute_subject
-
-MemoryFormat: TypeAlias = Literal["channels_last", "contiguous"]
-Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
-CompileMode: TypeAlias = Literal["off", "default", "reduce-overhead", "max-autotune-no-cudagraphs"]
+from effnet.training.ways import TURNS, Choices, Compute, choices_for, fastest
 
 ROUNDS = 3
 """How often each candidate is measured, in turns; the median counts."""
 _SECONDS = 0.5
+_READY_STEPS = 2
 _MOST_STEPS = 20
 _CPU_STEP_SECONDS = 1.0
 _PROBE_IMAGES = 4
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Compute:
-    """How training steps are computed."""
-
-    memory_format: MemoryFormat
-    precision: Precision
-    compile: CompileMode
-
-    @property
-    def changes(self) -> dict[str, str | int]:
-        """The settings under their keys."""
-        return {f"train.{name}": value for name, value in asdict(self).items()}
-
-    def applied_to(self, experiment: Experiment) -> Experiment:
-        """Return the run computed in this way."""
-        train = replace(experiment.config.train, **asdict(self))
-        config = replace(experiment.config, train=train)
-        return replace(experiment, config=config)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +46,7 @@ class StageCompute:
     first_seconds: float
     """Of the first step: choosing kernels, and compilation where there is any."""
     memory_bytes: int
-    """Peak memory of a GPU; 0 on a processor."""
+    """Peak memory of a GPU that this way alone takes; 0 on a processor."""
 
     @property
     def images_per_second(self) -> float:
@@ -105,6 +81,8 @@ class Candidate:
     compute: Compute
     stages: tuple[StageCompute, ...]
     """Empty where it failed."""
+    speedup: float = 0.0
+    """How many times as fast as the first way that works, all steps taken together; 0 where it failed."""
     failure: str = ""
 
     @property
@@ -116,6 +94,7 @@ class Candidate:
         """Return what was measured under its names."""
         return asdict(self.compute) | {
             "seconds": self.seconds if self.stages else None,
+            "speedup": self.speedup or None,
             "failure": self.failure or None,
             "stages": [stage.to_dict() for stage in self.stages],
         }
@@ -123,53 +102,39 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComputeTuning:
-    """All candidates, and the one with which the run takes the least time."""
+    """All candidates in the order of being measured, and the one that is taken."""
 
     candidates: tuple[Candidate, ...]
     fastest: Candidate
+    """The one with which the run takes the least time; see `effnet.training.ways.fastest`."""
     about: dict[str, Any]
     """For `effnet.training.tuned.keep_choice`."""
+
+    @property
+    def precision_gain(self) -> float:
+        """How many times as fast the chosen precision is as the fastest other one; 0 without another."""
+        precision = self.fastest.compute.precision
+        others = [other.speedup for other in self.candidates if other.compute.precision != precision]
+        return self.fastest.speedup / max(others) if any(others) else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the tuning as ``effnet tune --json`` prints it."""
         return {
             "changes": self.fastest.compute.changes,
+            "speedup": self.fastest.speedup,
+            "precision_gain": self.precision_gain or None,
             "candidates": [candidate.to_dict() for candidate in self.candidates],
         }
-
-
-def candidates_for(train: TrainConfig, device: torch.device, *, compiles: bool) -> tuple[Compute, ...]:
-    """Return the ways to compute that are to be measured; what the configuration fixes is not varied.
-
-    Args:
-        train: ``auto`` leaves a choice.
-        device: bf16 is tried where the device computes in it and not merely imitates it.
-        compiles: Whether compilation, which takes minutes, is among them.
-    """
-    formats: tuple[MemoryFormat, ...] = ("channels_last", "contiguous")
-    if train.memory_format != "auto":
-        formats = (train.memory_format,)
-    precisions: tuple[Precision, ...] = ("fp32", "bf16") if supports_bf16(device) else ("fp32",)
-    if train.precision != "auto":
-        precisions = (train.precision,)
-    modes: tuple[CompileMode, ...] = ("off", "default") if compiles else ("off",)
-    if compiles and device.type == "cuda":
-        modes += ("reduce-overhead", "max-autotune-no-cudagraphs")
-    if train.compile != "auto":
-        modes = (train.compile,)
-    return tuple(
-        Compute(memory_format=memory_format, precision=precision, compile=mode)
-        for mode, precision, memory_format in product(modes, precisions, formats)
-    )
 
 
 def tune_compute(
     experiment: Experiment, report: Callable[[str], None], *, compiles: bool = False
 ) -> ComputeTuning:
-    """Measure training steps of every stage in every way to compute them.
+    """Measure training steps of every stage in the ways to compute them that `effnet.training.ways` names.
 
-    The candidates take turns, so that what else the machine does meets all of them. One that fails, by
-    running out of memory or because the compiler is missing, is told and left out.
+    On a processor the ways take turns, so that what else the machine does meets all of them; on a GPU each is
+    measured alone, so that it has all of the memory. The fastest so far is measured again beside those that
+    follow. One that fails, by running out of memory or because the compiler is missing, is told and left out.
 
     Args:
         experiment: The run; its weights and files are not touched.
@@ -179,14 +144,21 @@ def tune_compute(
     Raises:
         RuntimeError: All candidates failed.
     """
-    candidates = candidates_for(experiment.config.train, experiment.device, compiles=compiles)
-    measured = tuple(_take_turns(experiment, candidates, report))
-    fastest = min(measured, key=lambda candidate: candidate.seconds)
-    if not fastest.stages:
-        raise RuntimeError(f"no way to compute a training step works here: {fastest.failure}")
+    choices = choices_for(experiment.config, experiment.spec, experiment.device, compiles=compiles)
+    candidates: dict[Compute, Candidate] = {}
+    for following in TURNS:
+        working = {way: 1 / found.speedup for way, found in candidates.items() if found.stages}
+        if candidates and not working:
+            break
+        ways = [way for way in following(choices, working) if way not in candidates]
+        _take_turns(experiment, choices, ways, candidates, report)
+    working = {way: 1 / found.speedup for way, found in candidates.items() if found.stages}
+    if not working:
+        failure = next(iter(candidates.values())).failure
+        raise RuntimeError(f"no way to compute a training step works here: {failure}")
     return ComputeTuning(
-        candidates=measured,
-        fastest=fastest,
+        candidates=tuple(candidates.values()),
+        fastest=candidates[fastest(choices, working)],
         about=compute_subject(
             experiment.spec, tuple(s.image_size for s in experiment.schedule.stages), experiment.device
         ),
@@ -194,29 +166,86 @@ def tune_compute(
 
 
 def _take_turns(
-    experiment: Experiment, candidates: tuple[Compute, ...], report: Callable[[str], None]
+    experiment: Experiment,
+    choices: Choices,
+    ways: list[Compute],
+    candidates: dict[Compute, Candidate],
+    report: Callable[[str], None],
+) -> None:
+    """Measure ways beside the fastest so far, and add them to the candidates."""
+    if not ways:
+        return
+    working = {way: 1 / found.speedup for way, found in candidates.items() if found.stages}
+    best = fastest(choices, working) if working else None
+    # Once compiled is enough.
+    again = [best] if best is not None and best.compile == "off" else []
+    found = {found.compute: found for found in _measured(experiment, [*again, *ways], report)}
+    # As fast as it was, whatever the machine has become meanwhile.
+    reference = next((way for way in again if found[way].stages), None)
+    if reference is not None:
+        unit = candidates[reference].speedup * found[reference].seconds
+    else:
+        unit = next((c.seconds for c in candidates.values() if c.stages), 0.0)
+    for way in ways:
+        candidate = found[way]
+        if candidate.stages:
+            unit = unit or candidate.seconds
+            candidate = replace(candidate, speedup=unit / candidate.seconds)
+        candidates[way] = candidate
+
+
+def _measured(
+    experiment: Experiment, ways: Sequence[Compute], report: Callable[[str], None]
 ) -> Iterator[Candidate]:
-    stages: dict[Compute, list[StageCompute]] = {compute: [] for compute in candidates}
+    stages: dict[Compute, list[StageCompute]] = {way: [] for way in ways}
     failures: dict[Compute, str] = {}
+    is_alone = experiment.device.type != "cpu"
     for settings in condensed(experiment.schedule).stages:
-        report(f"steps at {settings.image_size} px in {len(candidates) - len(failures)} ways")
-        count = _bearable(experiment, settings)
-        runs: dict[Compute, _Turns] = {}
-        for compute in candidates:
-            if compute not in failures:
-                with _failure_noted(failures, compute):
-                    runs[compute] = _Turns(compute.applied_to(experiment), settings, count)
-        for _ in range(ROUNDS):
-            for compute in list(runs):
-                with _failure_noted(failures, compute):
-                    runs[compute].measure()
-                if compute in failures:  # What fitted alone need not fit beside the others' networks.
-                    del runs[compute]
-        for compute, run in runs.items():
-            stages[compute].append(run.result(settings))
-    for compute in candidates:
-        failure = failures.get(compute, "")
-        yield Candidate(compute=compute, stages=() if failure else tuple(stages[compute]), failure=failure)
+        count, seconds = _probe(experiment, settings, ways, failures)
+        left = [way for way in ways if way not in failures]
+        if not left:
+            break
+        report(_plan(left, settings, seconds))
+        for group in [[way] for way in left] if is_alone else [left]:
+            for way, result in _measure_group(experiment, settings, count, group, failures).items():
+                stages[way].append(result)
+            release_memory(experiment.device)
+    for way in ways:
+        failure = failures.get(way, "")
+        yield Candidate(compute=way, stages=() if failure else tuple(stages[way]), failure=failure)
+
+
+def _plan(ways: Sequence[Compute], settings: StageSettings, seconds: float) -> str:
+    """Return what is measured next, and how long that takes where it is known."""
+    names = ", ".join(map(str, ways))
+    text = f"steps at {settings.image_size} px in {len(ways)} way{'s' * (len(ways) > 1)} ({names})"
+    if not seconds or any(way.compile != "off" for way in ways):
+        return text
+    each = _READY_STEPS * seconds + ROUNDS * max(seconds, _SECONDS)
+    return f"{text}, some {max(len(ways) * each, 1):.0f} s"
+
+
+def _measure_group(
+    experiment: Experiment,
+    settings: StageSettings,
+    count: int,
+    ways: Sequence[Compute],
+    failures: dict[Compute, str],
+) -> dict[Compute, StageCompute]:
+    """Measure one stage in ways that take turns; note which of them fail."""
+    runs: dict[Compute, _Turns] = {}
+    for way in ways:
+        with _failure_noted(failures, way):
+            runs[way] = _Turns(way.applied_to(experiment), settings, count)
+    for _ in range(ROUNDS):
+        for way in list(runs):
+            with _failure_noted(failures, way):
+                runs[way].measure()
+            if way in failures:
+                del runs[way]
+    if any(way.compile != "off" for way in ways):
+        torch.compiler.reset()  # Or its caches keep the networks, and their graphs the memory.
+    return {way: run.result(settings) for way, run in runs.items()}
 
 
 @contextmanager
@@ -232,6 +261,7 @@ class _Turns:
 
     def __init__(self, experiment: Experiment, settings: StageSettings, count: int) -> None:
         self._experiment = experiment
+        self._memory_before = memory_in_use(experiment.device)
         self._state = initial_state(experiment)
         set_phase(self._state, experiment, settings, is_head_only=False)
         size, self._first_seconds = fitting_batch(
@@ -240,6 +270,7 @@ class _Turns:
         self._batch = noise_batch(experiment, settings, size)
         self._steps = min(max(int(_SECONDS / max(self._step(self._batch), 1e-9)), 1), _MOST_STEPS)
         self._rates: list[float] = []
+        restart_peak(experiment.device)  # What the search for kernels took does not count.
 
     def measure(self) -> None:
         seconds = time_steps(self._experiment, self._state, self._batch, steps=self._steps)
@@ -251,20 +282,33 @@ class _Turns:
             batch_size=len(self._batch.labels),
             seconds_per_image=tuple(self._rates),
             first_seconds=self._first_seconds,
-            memory_bytes=peak_memory(self._experiment.device),
+            memory_bytes=peak_memory(self._experiment.device) - self._memory_before,
         )
 
     def _step(self, batch: Batch) -> float:
         return time_step(self._experiment, self._state, batch)
 
 
-def _bearable(experiment: Experiment, settings: StageSettings) -> int:
-    """Return the stage's own batch size, or on a processor what takes about a second."""
-    if experiment.device.type != "cpu":
-        return settings.batch_size
+def _probe(
+    experiment: Experiment, settings: StageSettings, ways: Sequence[Compute], failures: dict[Compute, str]
+) -> tuple[int, float]:
+    """Return how many images to measure with, and the seconds of such a step where they are known.
+
+    They are the stage's own batch, or on a processor what takes the first way that works about a second.
+    """
+    if experiment.device.type == "cpu":
+        for way in ways:
+            if way not in failures:
+                with _failure_noted(failures, way):
+                    return _bearable(way.applied_to(experiment), settings)
+    return settings.batch_size, 0.0
+
+
+def _bearable(experiment: Experiment, settings: StageSettings) -> tuple[int, float]:
     probe = noise_batch(experiment, settings, min(_PROBE_IMAGES, settings.batch_size))
     state = initial_state(experiment)
     set_phase(state, experiment, settings, is_head_only=False)
-    seconds = min(time_step(experiment, state, probe) for _ in range(2))
-    bearable = int(_CPU_STEP_SECONDS / max(seconds, 1e-9) * len(probe.labels))
-    return min(settings.batch_size, max(bearable, len(probe.labels)))
+    seconds = min(time_step(experiment, state, probe) for _ in range(2)) / len(probe.labels)
+    bearable = int(_CPU_STEP_SECONDS / max(seconds, 1e-9))
+    count = min(settings.batch_size, max(bearable, len(probe.labels)))
+    return count, count * seconds

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -186,7 +188,7 @@ def prepare_experiment(
     )
     sizes = tuple(stage.image_size for stage in schedule.stages)
     _check_sizes(spec, (*sizes, preprocessing.image_size))
-    config = with_tuned(config, spec, sizes, device, bf16=supports_bf16(device))
+    config = with_tuned(config, spec, sizes, device, precision=default_precision(device))
     smallest = min(stage.batch_size for stage in schedule.stages)
     check_processes(config, processes, smallest_batch=smallest)
     return Experiment(
@@ -270,7 +272,19 @@ def choose_device(name: str, processes: Processes = ONE_PROCESS) -> torch.device
 
 def supports_bf16(device: torch.device) -> bool:
     """Whether a device computes in bf16 itself; where it is imitated, it is many times slower than fp32."""
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # `torch.ops.mkldnn._is_mkldnn_bf16_supported` also says so of processors that imitate it.
+    has: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(has.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+
+
+def default_precision(device: torch.device) -> Literal["fp32", "bf16"]:
+    """Return what is computed in where nothing was measured.
+
+    On processors that is fp32: bf16 is faster there for some networks, and slower for others.
+    """
+    return "bf16" if device.type == "cuda" and supports_bf16(device) else "fp32"
 
 
 def _resolve(config: Config, spec: AnySpec, weights: LoadedWeights | None) -> Config:

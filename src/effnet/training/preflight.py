@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -214,6 +215,24 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def release_memory(device: torch.device) -> None:
+    """Give back to a GPU all memory that nobody holds any more."""
+    if device.type == "cuda":
+        gc.collect()  # A network and its hooks may hold each other.
+        torch.cuda.empty_cache()
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Return the bytes that are allocated on a GPU; 0 for a processor."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+
+
+def restart_peak(device: torch.device) -> None:
+    """Let `peak_memory` of a GPU count from now on."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_memory(device: torch.device) -> int:
     """Return the most bytes that were allocated on a GPU since that was last reset; 0 for a processor."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
@@ -226,9 +245,7 @@ def _time_steps(experiment: Experiment, state: TrainState, settings: StageSettin
     schedule = StageSchedule((short,), experiment.schedule.train_images, settings.batch_size)
     set_phase(state, experiment, settings, is_head_only=False)
     config, device = experiment.config, experiment.device
-    is_cuda = device.type == "cuda"
-    if is_cuda:
-        torch.cuda.reset_peak_memory_stats(device)
+    restart_peak(device)
     before = _peak_process_bytes()
     batches = run_batches(experiment, schedule, seed=config.train.seed)
     started = 0.0
@@ -240,7 +257,7 @@ def _time_steps(experiment: Experiment, state: TrainState, settings: StageSettin
             train_step(state, _at_first_step(batch), experiment)
             synchronize(device)
     seconds = (time.monotonic() - started) / _STEPS
-    memory = torch.cuda.max_memory_allocated(device) if is_cuda else _peak_process_bytes() - before
+    memory = peak_memory(device) if device.type == "cuda" else _peak_process_bytes() - before
     return seconds, memory
 
 

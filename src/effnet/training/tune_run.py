@@ -11,6 +11,7 @@ from effnet.config import Config
 from effnet.training.batch_sizes import BatchSpeed, measure_batch_sizes
 from effnet.training.compute import ComputeTuning, tune_compute
 from effnet.training.experiment import Experiment, prepare_experiment
+from effnet.training.stopwatch import Stopwatch
 from effnet.training.tune import Tuning, tune
 from effnet.training.tuned import keep_choice, loader_subject
 from effnet.training.unread import prepare_unread
@@ -26,6 +27,8 @@ class RunTuning:
     """None where there were no images to read."""
     kept: tuple[Path, ...]
     """Files that later runs read; empty where nothing was to be kept."""
+    seconds: float
+    """That it took to measure all this."""
 
     @property
     def changes(self) -> tuple[str, ...]:
@@ -40,6 +43,7 @@ class RunTuning:
             "compute": self.compute.to_dict(),
             "batch_sizes": [speed.to_dict() for speed in self.batches],
             "kept": [str(path) for path in self.kept],
+            "tuning_seconds": self.seconds,
         }
 
 
@@ -47,8 +51,8 @@ def tune_run(config: Config, *, compiles: bool, keeps: bool, report: Callable[[s
     """Measure how a run's training steps and its loader are fastest.
 
     Args:
-        config: Of the run. Memory format, precision and compilation are not varied where they are not
-            ``auto``.
+        config: Of the run. Kernels, memory format, precision and compilation are not varied where they are
+            not ``auto``.
         compiles: Whether compiled networks are measured too.
         keeps: Whether runs that say ``auto`` shall use what was found.
         report: Told what is measured next.
@@ -57,6 +61,7 @@ def tune_run(config: Config, *, compiles: bool, keeps: bool, report: Callable[[s
         UserError: Something in the configuration cannot be had.
         OSError: What was found cannot be kept.
     """
+    clock = Stopwatch()
     experiment = prepare_experiment(config)
     compute = tune_compute(_with_choices_of(experiment, config), report, compiles=compiles)
     batches = measure_batch_sizes(experiment, compute, report)
@@ -70,7 +75,7 @@ def tune_run(config: Config, *, compiles: bool, keeps: bool, report: Callable[[s
             "augment.place": loader.fastest.place,
         }
         kept = (keep_choice(compute.about, compute.fastest.compute.changes), keep_choice(about, found))
-    return RunTuning(compute=compute, batches=batches, loader=loader, kept=kept)
+    return RunTuning(compute=compute, batches=batches, loader=loader, kept=kept, seconds=clock.seconds)
 
 
 def tune_network(config: Config, *, compiles: bool, keeps: bool, report: Callable[[str], None]) -> RunTuning:
@@ -86,17 +91,19 @@ def tune_network(config: Config, *, compiles: bool, keeps: bool, report: Callabl
         UserError: Something in the configuration cannot be had.
         OSError: What was found cannot be kept.
     """
+    clock = Stopwatch()
     experiment = prepare_unread(config)
     compute = tune_compute(_with_choices_of(experiment, config), report, compiles=compiles)
     batches = measure_batch_sizes(experiment, compute, report)
     kept = (keep_choice(compute.about, compute.fastest.compute.changes),) if keeps else ()
-    return RunTuning(compute=compute, batches=batches, loader=None, kept=kept)
+    return RunTuning(compute=compute, batches=batches, loader=None, kept=kept, seconds=clock.seconds)
 
 
 def _with_choices_of(experiment: Experiment, config: Config) -> Experiment:
     """Return a run that leaves open again what its configuration left open before it was resolved."""
     train = replace(
         experiment.config.train,
+        kernels=config.train.kernels,
         memory_format=config.train.memory_format,
         precision=config.train.precision,
         compile=config.train.compile,

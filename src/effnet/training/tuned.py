@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import torch
 
@@ -25,7 +25,7 @@ from effnet.data.threads import thread_count
 from effnet.errors import UserError
 from effnet.files import whole_file
 
-AUTO = "auto"
+AUTO: Final = "auto"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +83,12 @@ def loader_subject(config: Config, image_sizes: tuple[int, ...], device: torch.d
 
 
 def with_tuned(
-    config: Config, spec: AnySpec, image_sizes: tuple[int, ...], device: torch.device, *, bf16: bool
+    config: Config,
+    spec: AnySpec,
+    image_sizes: tuple[int, ...],
+    device: torch.device,
+    *,
+    precision: Literal["fp32", "bf16"],
 ) -> Config:
     """Return a configuration without ``auto``: with what was kept for it, else with what is safe anywhere.
 
@@ -92,13 +97,16 @@ def with_tuned(
         spec: The network.
         image_sizes: Of the stages, in pixels.
         device: Where it is trained.
-        bf16: Whether bf16 is the choice where nothing was measured.
+        precision: The choice where nothing was measured.
     """
+    if config.model.gradient_checkpointing and config.train.compile == AUTO:
+        # What was measured without it cannot be compiled with it.
+        config = replace(config, train=replace(config.train, compile="off"))
     config = apply_choice(config, find_choice(compute_subject(spec, image_sizes, device)))
     config = apply_choice(config, find_choice(loader_subject(config, image_sizes, device)))
     train, augment = config.train, config.augment
     if train.precision == AUTO:
-        train = replace(train, precision="bf16" if bf16 else "fp32")
+        train = replace(train, precision=precision)
     if train.memory_format == AUTO:
         train = replace(train, memory_format="channels_last")
     if train.compile == AUTO:

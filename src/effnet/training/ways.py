@@ -1,0 +1,168 @@
+"""The ways to compute a training step on a device, and which of them are worth measuring.
+
+All combinations would be dozens. They are measured in four turns, each about what the ones before leave open:
+
+1. every precision in every memory format, with plain kernels and uncompiled;
+2. other kernels, which work on channels last alone, in every precision that took at most 1.5 times the
+   fastest in turn 1: no kernels have saved more than a third of a step anywhere;
+3. the compiler's default mode for the fastest so far, and for the fastest with plain kernels, as the compiler
+   fuses itself what the other kernels fuse;
+4. the compiler's other modes for the faster of those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Literal, TypeAlias
+
+import torch
+
+from effnet.arch.external import AnySpec
+from effnet.arch.spec import NetworkSpec
+from effnet.config import Config
+from effnet.kernels import Kernels
+from effnet.kernels.dispatch import has_triton
+from effnet.training.experiment import Experiment, default_precision, supports_bf16
+from effnet.training.tuned import AUTO
+
+MemoryFormat: TypeAlias = Literal["channels_last", "contiguous"]
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
+CompileMode: TypeAlias = Literal["off", "default", "reduce-overhead", "max-autotune-no-cudagraphs"]
+
+PRECISION_GAIN = 1.1
+"""Another precision than the device's own changes results; it is taken where it is so many times as fast."""
+_KERNELS_GAIN = 1.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compute:
+    """How training steps are computed."""
+
+    kernels: Kernels
+    memory_format: MemoryFormat
+    precision: Precision
+    compile: CompileMode
+
+    @property
+    def changes(self) -> dict[str, str | int]:
+        """The settings under their keys."""
+        return {f"train.{name}": value for name, value in asdict(self).items()}
+
+    def __str__(self) -> str:
+        return " ".join(asdict(self).values())
+
+    def applied_to(self, experiment: Experiment) -> Experiment:
+        """Return the run computed in this way."""
+        train = replace(experiment.config.train, **asdict(self))
+        config = replace(experiment.config, train=train)
+        return replace(experiment, config=config)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choices:
+    """What there is to choose from; the first of each needs no reason."""
+
+    kernels: tuple[Kernels, ...]
+    memory_formats: tuple[MemoryFormat, ...]
+    precisions: tuple[Precision, ...]
+    modes: tuple[CompileMode, ...]
+
+
+Seconds: TypeAlias = Mapping[Compute, float]
+"""Of the ways that were measured, failures left out; comparable with each other."""
+
+
+def choices_for(config: Config, spec: AnySpec, device: torch.device, *, compiles: bool) -> Choices:
+    """Return what is to be chosen; what the configuration fixes is not varied.
+
+    Args:
+        config: Of the run; ``auto`` leaves a choice.
+        spec: Its network; only those of the family have other kernels.
+        device: bf16 is tried where the device computes in it and not merely imitates it.
+        compiles: Whether compilation, which takes minutes, is among the choices.
+    """
+    train, own = config.train, default_precision(device)
+    precisions: tuple[Precision, ...] = ("fp32", "bf16") if supports_bf16(device) else ("fp32",)
+    modes: tuple[CompileMode, ...] = ("off",)
+    if compiles and not config.model.gradient_checkpointing:
+        is_gpu = device.type == "cuda"
+        modes += ("default", *(("reduce-overhead", "max-autotune-no-cudagraphs") if is_gpu else ()))
+    return Choices(
+        kernels=(train.kernels,),
+        memory_formats=(
+            ("channels_last", "contiguous") if train.memory_format == AUTO else (train.memory_format,)
+        ),
+        precisions=(
+            tuple(sorted(precisions, key=lambda precision: precision != own))
+            if train.precision == AUTO
+            else (train.precision,)
+        ),
+        modes=modes if train.compile == AUTO else (train.compile,),
+    )
+
+
+def kernels_on(device: torch.device, spec: AnySpec) -> tuple[Kernels, ...]:
+    """Return the kernels that train a network on a device, plain ones first."""
+    if not isinstance(spec, NetworkSpec):
+        return ("plain",)
+    if device.type == "cuda":
+        return ("plain", "triton-norm", "triton") if has_triton() else ("plain",)
+    return ("plain",)
+
+
+def arithmetic(choices: Choices, seconds: Seconds) -> list[Compute]:
+    """Return the ways of the first turn."""
+    del seconds
+    return [
+        Compute(
+            kernels=choices.kernels[0],
+            memory_format=memory_format,
+            precision=precision,
+            compile=choices.modes[0],
+        )
+        for precision, memory_format in product(choices.precisions, choices.memory_formats)
+    ]
+
+
+def other_kernels(choices: Choices, seconds: Seconds) -> list[Compute]:
+    """Return the ways of the second turn."""
+    least = min(seconds.values())
+    return [
+        replace(way, kernels=kernels)
+        for kernels, precision in product(choices.kernels[1:], choices.precisions)
+        for way in seconds
+        if (way.precision, way.memory_format) == (precision, "channels_last")
+        and min(taken for other, taken in seconds.items() if other.precision == precision)
+        <= _KERNELS_GAIN * least
+    ]
+
+
+def compiled(choices: Choices, seconds: Seconds) -> list[Compute]:
+    """Return the ways of the third turn."""
+    plain = {way: taken for way, taken in seconds.items() if way.kernels == choices.kernels[0]}
+    ways = dict.fromkeys(fastest(choices, of) for of in (seconds, plain) if of)
+    return [replace(way, compile=mode) for mode in choices.modes[1:2] for way in ways]
+
+
+def other_modes(choices: Choices, seconds: Seconds) -> list[Compute]:
+    """Return the ways of the fourth turn."""
+    ways = {way: taken for way, taken in seconds.items() if way.compile in choices.modes[1:2]}
+    return [replace(fastest(choices, ways), compile=mode) for mode in choices.modes[2:] if ways]
+
+
+TURNS: tuple[Callable[[Choices, Seconds], list[Compute]], ...] = (
+    arithmetic,
+    other_kernels,
+    compiled,
+    other_modes,
+)
+
+
+def fastest(choices: Choices, seconds: Seconds) -> Compute:
+    """Return the way that takes the least time, another precision than the first charged `PRECISION_GAIN`."""
+    return min(
+        seconds,
+        key=lambda way: seconds[way] * (1.0 if way.precision == choices.precisions[0] else PRECISION_GAIN),
+    )
