@@ -43,12 +43,12 @@ bench-input: $(BENCH)/.installed
 	@test -n "$(DATA)" || { echo "name a folder of photos: make bench-input DATA=folder" >&2; exit 2; }
 	$(BENCH)/bin/effnet bench input "$(DATA)" $(ARGS)
 
-# Half an hour at rest; what was interrupted goes on. make bench-cpu ARGS="--quick"
+# Half an hour at rest; what was interrupted goes on. make bench-cpu ARGS="--quick", or ARGS="--only 'train v2-s'"
 bench-cpu: $(PEERS)/.runtimes
 	$(PEERS)/bin/python benchmarks/cpu_speed.py $(ARGS)
 
 $(PEERS)/.runtimes: $(PEERS)/.installed
-	$(PEERS)/bin/python -m pip install --quiet --constraint constraints-peers.txt --editable ".[onnx,openvino]"
+	$(PEERS)/bin/python -m pip install --quiet --constraint constraints-peers.txt --editable ".[rivals]"
 	touch $@
 
 # FFCV is compiled, which needs the headers of OpenCV 4 and libjpeg-turbo; without them it is left out. What it

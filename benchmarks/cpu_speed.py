@@ -1,14 +1,15 @@
-"""Training steps and answers of effnet beside timm, ONNX Runtime and OpenVINO, on a processor.
+"""Training steps and answers on a processor, beside timm, torchvision, Keras, ONNX Runtime and OpenVINO.
 
-    make bench-cpu                       # everything, about half an hour at rest
-    make bench-cpu ARGS="--quick"        # two cases, to see that it works
-    make bench-cpu ARGS="--compile"      # torch.compile among the ways of both; minutes more for each network
+    make bench-cpu                                  # everything, about half an hour at rest
+    make bench-cpu ARGS="--quick"                   # two cases, to see that it works
+    make bench-cpu ARGS="--only 'train v2-b0'"      # cases whose key has these words
+    make bench-cpu ARGS="--compile"                 # torch.compile as well; minutes more for each network
 
 Each way has a process of its own, which does its warm-up and then one turn a round, in the same order every
-round, while the others wait; what is compared is divided within its round. A step is all of it: normalising
-a uint8 batch, forward and backward pass, loss, optimizer and moving average, dropout and drop-path included.
-Both libraries start from the same weights, and their losses over three steps, or their logits, must agree
-before anything is timed. After each case all figures are in --out; a run that is interrupted goes on there.
+round, while the others wait; what is compared is divided within its round. `side_by_side.ways` says what a
+step or a call is made of. All start from the same weights, and their losses over three steps, or their
+logits, must agree before anything is timed (where an optimizer begins otherwise than TensorFlow's, the loss
+before its first update). After each case all figures are in --out; an interrupted run goes on there.
 
 With OMP_NUM_THREADS=1 the processor's time counts and not the wall's: a machine that others use as well tells
 the same ratios then.
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -29,42 +31,57 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from safetensors.numpy import load_file
 from side_by_side.case import Case
+from side_by_side.power import processor, state
+from side_by_side.ways import Way, ways_of
 
 from effnet.files import write_json
 from effnet.training.journal import environment
 
 HERE = Path(__file__).resolve().parent
 NETWORKS = ("v1-b0", "v2-b0", "v2-s")
-TRAIN = ("effnet", "timm", "timm channels last", "timm channels last, multi-tensor")
-INFER = (
+PACKAGES = (
     "effnet",
-    "effnet ONNX Runtime",
-    "effnet OpenVINO",
+    "torch",
+    "numba",
     "timm",
-    "timm channels last",
-    "timm, ONNX Runtime",
-    "timm, OpenVINO",
+    "torchvision",
+    "keras",
+    "tensorflow-cpu",
+    "onnxruntime",
+    "openvino",
+    "numpy",
 )
-COMPILED = {"train": ("effnet compiled", "timm compiled"), "infer": ("timm compiled",)}
-PACKAGES = ("effnet", "torch", "timm", "torchvision", "onnxruntime", "openvino", "numpy")
-TOLERANCE = {"train": 1e-3, "infer": 1e-4}
-"""Largest relative difference of a loss, or of logits from the largest logit of an image."""
+CHECKED_STEPS = 3
+TOLERANCE = {
+    ("train", "fp32"): 1e-3,
+    ("infer", "fp32"): 1e-4,
+    ("train", "bf16"): 2e-2,
+    ("infer", "bf16"): 0.25,
+}
+"""Largest relative difference of a loss, or of logits from the largest logit of an image.
+
+bf16 has 8 bits, and a network that has learnt nothing amplifies rounding: the last finds wrong networks only.
+"""
 TURN_SECONDS, MOST_CALLS = 0.4, 10
 PAUSE = 0.05
 """For the threads of the last way to fall asleep."""
 
 
 class Worker:
-    """A way in its process."""
+    """A way in its process, with a cache of its own: what was tuned on this machine is nobody's default."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, way: Way) -> None:
+        self._cache = tempfile.TemporaryDirectory(prefix="side-by-side-cache-")
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "side_by_side" / "worker.py"), name],
+            [sys.executable, str(HERE / "side_by_side" / "worker.py"), way.library, way.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=os.environ | {"EFFNET_CACHE": self._cache.name},
         )
 
     def ask(self, **request: Any) -> dict[str, Any]:
@@ -87,77 +104,98 @@ class Worker:
         """End the process."""
         self._process.kill()
         self._process.wait()
+        self._cache.cleanup()
 
 
 def cases_of(arguments: argparse.Namespace) -> list[Case]:
     """Return all that is to be timed, training first."""
+    sizes = [int(size) for size in arguments.train_sizes.split(",")]
+    networks = arguments.networks.split(",")
     cases = []
-    for optimizer in arguments.optimizers.split(","):
-        for network in arguments.networks.split(","):
-            for size in arguments.train_sizes.split(","):
-                cases.append(
-                    Case(
-                        kind="train",
-                        network=network,
-                        size=int(size),
-                        batch=arguments.train_batch,
-                        optimizer=optimizer,
-                    )
+    for number, optimizer in enumerate(arguments.optimizers.split(",")):
+        # What another optimizer changes does not depend on the size of the images.
+        for network in networks:
+            for size in sizes if number == 0 else [min(sizes)]:
+                case = Case(
+                    kind="train", network=network, size=size, batch=arguments.train_batch, optimizer=optimizer
                 )
-    for network in arguments.networks.split(","):
+                cases.append(case)
+    for network in networks:
         for batch in arguments.infer_batches.split(","):
             cases.append(Case(kind="infer", network=network, size=arguments.infer_size, batch=int(batch)))
-    return [case for case in cases if arguments.kind in {"both", case.kind}]
+    return [case for case in cases if set(arguments.only.split()) <= set(case.key.split())]
 
 
 def difference(kind: str, answer: dict[str, Any], expected: dict[str, Any]) -> float:
-    """Return how far a way's check is from that of the first way."""
+    """Return how far a way's check is from what ours gives by the same conventions."""
     if kind == "train":
-        pairs = zip(answer["losses"], expected["losses"], strict=True)
-        return max(abs(own - other) / abs(other) for own, other in pairs)
-    from safetensors.numpy import load_file  # noqa: PLC0415
-
+        own, other = (np.asarray(item["losses"]) for item in (answer, expected))
+        return float((abs(own - other) / abs(other)).max())  # Not a number stays what it is.
     own, other = (load_file(item["logits"])["logits"] for item in (answer, expected))
     return float((abs(own - other).max(1) / abs(other).max(1)).max())
 
 
-def measure(case: Case, names: tuple[str, ...], workers: dict[str, Worker], rounds: int) -> dict[str, Any]:
+def checked(case: Case, ways: tuple[Way, ...], workers: dict[str, Worker]) -> dict[str, dict[str, Any]]:
+    """Return how far each way's first losses or logits are from ours.
+
+    Raises:
+        RuntimeError: One is too far.
+    """
+    expected: dict[tuple[int, str], dict[str, Any]] = {}
+    found = {}
+    for way in ways:
+        is_comparable = way.updates_alike or case.optimizer != "rmsprop_tf"
+        steps = CHECKED_STEPS if is_comparable else 1
+        # timm's names leave padding and batch norm as they are.
+        conventions = way.library if way.library in {"torchvision", "keras"} else "effnet"
+        if (steps, conventions) not in expected:
+            ask = {"do": "check", "steps": steps, "conventions": conventions}
+            expected[steps, conventions] = workers[ways[0].name].ask(**ask)
+        reference = expected[steps, conventions]
+        answer = reference
+        if way is not ways[0]:
+            own = "effnet" if way.library == "effnet" else conventions
+            answer = workers[way.name].ask(do="check", steps=steps, conventions=own)
+        value, tolerance = difference(case.kind, answer, reference), TOLERANCE[case.kind, way.precision]
+        if not value <= tolerance:
+            raise RuntimeError(f"{case.key}: {way.name} differs from {ways[0].name} by {value:.1e}")
+        found[way.name] = {"difference": value, "tolerance": tolerance} | (
+            {"losses": answer["losses"], "steps": steps} if case.kind == "train" else {}
+        )
+    return found
+
+
+def measure(case: Case, ways: tuple[Way, ...], workers: dict[str, Worker], rounds: int) -> dict[str, Any]:
     """Prepare, check and time one case."""
     folder = Path(tempfile.mkdtemp(prefix="side-by-side-"))
+    names = [way.name for way in ways]
     try:
-        checks: dict[str, dict[str, Any]] = {}
         about: dict[str, dict[str, Any]] = {}
-        for name in names:
-            if name not in workers:
-                workers[name] = Worker(name)
-            about[name] = workers[name].ask(do="prepare", case=case.to_dict(), folder=str(folder))
-            checks[name] = workers[name].ask(do="check")
-        differences = {name: difference(case.kind, checks[name], checks[names[0]]) for name in names}
-        for name, value in differences.items():
-            if not value <= TOLERANCE[case.kind]:
-                raise RuntimeError(f"{case.key}: {name} differs from {names[0]} by {value:.1e}")
-        # What comes first is slower: pages, kernels, branch predictors.
+        for way in ways:
+            if way.name not in workers:
+                workers[way.name] = Worker(way)
+            about[way.name] = workers[way.name].ask(do="prepare", case=case.to_dict(), folder=str(folder))
+        checks = checked(case, ways, workers)
+        # What comes first is slower: pages, kernels, graphs, branch predictors.
         warm = {name: workers[name].ask(do="time", calls=2)["seconds"][-1] for name in names}
         calls = {name: min(max(round(TURN_SECONDS / warm[name]), 1), MOST_CALLS) for name in names}
         turns: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-        loads = []
+        states = []
         for _ in range(rounds):
-            loads.append(os.getloadavg()[0])
+            states.append(state())
             for name in names:
                 time.sleep(PAUSE)
                 turns[name].append(workers[name].ask(do="time", calls=calls[name]))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    seconds = {name: [statistics.median(turn["seconds"]) for turn in turns[name]] for name in names}
     return case.to_dict() | {
         "key": case.key,
-        "seconds": seconds,
+        "seconds": {name: [statistics.median(turn["seconds"]) for turn in turns[name]] for name in names},
         "cpu_seconds": {name: [turn["cpu"] / len(turn["seconds"]) for turn in turns[name]] for name in names},
         "calls_a_turn": calls,
-        "difference": differences,
-        "losses": {name: check["losses"] for name, check in checks.items() if "losses" in check},
+        "checks": checks,
         "about": about,
-        "load": loads,
+        "states": states,
         "measured": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 
@@ -179,7 +217,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=HERE / "results" / "cpu-speed.json")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--networks", default=",".join(NETWORKS))
-    parser.add_argument("--kind", choices=("both", "train", "infer"), default="both")
+    parser.add_argument("--only", default="", help="words of the keys of cases, such as 'train v2-b0 128px'")
+    parser.add_argument("--ways", default="", help="names with ; between; ours always takes part")
     parser.add_argument("--optimizers", default="rmsprop_tf,adamw")
     parser.add_argument("--train-sizes", default="128,224")
     parser.add_argument("--train-batch", type=int, default=16)
@@ -203,38 +242,49 @@ def kept(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.out.exists() and not arguments.afresh:
         report: dict[str, Any] = json.loads(arguments.out.read_text(encoding="utf-8"))
         return report
-    return {"environment": environment(), "versions": versions(), "rounds": arguments.rounds, "cases": {}}
+    return {
+        "environment": environment(),
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+        # One thread is timed by the processor's clock, see `effnet.training.timing.fair_clock`.
+        "clock": "processor" if torch.get_num_threads() == 1 else "wall",
+        "onednn": next(iter(re.findall(r"MKL-DNN v([\d.]+)", torch.__config__.show())), None),
+        "versions": versions(),
+        "rounds": arguments.rounds,
+        "cases": {},
+    }
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure all cases that are not in the file yet."""
     report = kept(arguments)
     workers: dict[str, Worker] = {}
+    chosen = [name for name in arguments.ways.split(";") if name]
     last = ""
     try:
         for case in cases_of(arguments):
-            names = TRAIN if case.kind == "train" else INFER
-            names += COMPILED[case.kind] if arguments.compile else ()
+            ways, left_out = ways_of(case, compiled=arguments.compile, chosen=chosen)
             have = report["cases"].get(case.key, {}).get("seconds", {})
-            if set(names) <= set(have):
+            if {way.name for way in ways} <= set(have):
                 continue
             if case.kind != last:
                 close(workers)
             last, started = case.kind, time.monotonic()
-            found = measure(case, names, workers, arguments.rounds)
-            report["cases"][case.key] = found
+            about = {way.name: {"includes": way.includes, "precision": way.precision} for way in ways}
+            found = measure(case, ways, workers, arguments.rounds)
+            report["cases"][case.key] = found | {"ways": about, "left_out": left_out}
             write_json(arguments.out, report)
-            own = statistics.median(found["seconds"]["effnet"])
-            told = ", ".join(
-                f"{name} {statistics.median(values) / own:.2f}" for name, values in found["seconds"].items()
-            )
-            print(
-                f"{case.key}: {own * 1e3:.0f} ms; times as long: {told} "
-                f"[{time.monotonic() - started:.0f} s, load {max(found['load']):.1f}]",
-                flush=True,
-            )
+            print(f"{told(found)} [{time.monotonic() - started:.0f} s]", flush=True)
     finally:
         close(workers)
+
+
+def told(found: dict[str, Any]) -> str:
+    """Return a case in a line."""
+    seconds = {name: statistics.median(values) for name, values in found["seconds"].items()}
+    others = ", ".join(f"{name} {value / seconds['effnet']:.2f}" for name, value in seconds.items())
+    load = max(state["load"] for state in found["states"])
+    return f"{found['key']}: {seconds['effnet'] * 1e3:.0f} ms; times as long: {others}, load {load:.1f}"
 
 
 def close(workers: dict[str, Worker]) -> None:
@@ -246,6 +296,6 @@ def close(workers: dict[str, Worker]) -> None:
 if __name__ == "__main__":
     given = parsed()
     run(given)
-    from side_by_side.page import write_page
+    from side_by_side.table import table
 
-    print(write_page(given.out))
+    print(table(json.loads(given.out.read_text(encoding="utf-8"))))

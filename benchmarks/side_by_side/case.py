@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
+Precision = Literal["fp32", "bf16"]
 MEAN = STD = (0.5, 0.5, 0.5)
 """Of the pixels, for all libraries and networks."""
 CLASSES = 1000

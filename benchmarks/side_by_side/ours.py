@@ -4,36 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from side_by_side.case import CLASSES, DROP, EMA_DECAY, MEAN, OPTIMIZERS, SEED, SMOOTHING, STD, Case
 from torch import Tensor, nn
 
 from effnet.api import configure, export, load
 from effnet.arch import family
 from effnet.arch.family import released_preprocessing
+from effnet.arch.spec import NetworkSpec
 from effnet.config import Config
 from effnet.data.loader import Batch
 from effnet.evaluation.streaming import CPU_BATCH_SIZE
 from effnet.export.engine import load_engine
 from effnet.export.settings import ExportSettings
-from effnet.nn import build_model
+from effnet.nn import EfficientNet, build_model
 from effnet.nn.folding import fold_norms
 from effnet.training.batches import noise_batch
 from effnet.training.experiment import Experiment
 from effnet.training.step import initial_state, set_phase, train_step
-from effnet.training.compute import tune_compute
 from effnet.training.unread import prepare_unread
 from effnet.weights import save_weights
 from effnet.weights.convert import export_state
+from effnet.weights.names import Scheme
+from effnet.weights.networks import with_conventions
 from effnet.weights.storage import write_tensors
+from side_by_side.case import (
+    CLASSES,
+    DROP,
+    EMA_DECAY,
+    MEAN,
+    OPTIMIZERS,
+    SEED,
+    SMOOTHING,
+    STD,
+    Case,
+    Precision,
+)
+
+SCHEMES: tuple[Scheme, ...] = ("timm", "torchvision", "keras")
+"""Whose names the weights are written under."""
 
 
-def experiment_of(case: Case) -> Experiment:
-    """Return the run whose steps ``effnet train`` would do; nothing is mixed, clipped or scheduled."""
+def experiment_of(case: Case, precision: Precision) -> Experiment:
+    """Return the run whose steps ``effnet train`` does; nothing is mixed, clipped or scheduled.
+
+    All that the configuration leaves open (memory format, kernels) is as a user gets it who has not run
+    ``effnet tune``; the workers have a cache in which nothing is kept.
+    """
     values = OPTIMIZERS[case.optimizer]
     decoupled = case.optimizer == "adamw"
     changes = {
@@ -47,6 +68,7 @@ def experiment_of(case: Case) -> Experiment:
         "train.seed": SEED,
         "train.label_smoothing": SMOOTHING,
         "train.device": "cpu",
+        "train.precision": precision,
         "data.train_images": 100000,
         "data.classes": CLASSES,
         "optimizer.name": case.optimizer,
@@ -70,37 +92,61 @@ def experiment_of(case: Case) -> Experiment:
 
 
 class TrainOurs:
-    """Steps as ``effnet train`` does them after ``effnet tune``."""
+    """Steps as ``effnet train`` does them.
 
-    def __init__(self, case: Case, folder: Path, *, compile: bool) -> None:  # noqa: A002
-        run = experiment_of(case)
-        if compile:
-            train = replace(run.config.train, compile="default")
-            run = replace(run, config=replace(run.config, train=train))
-        self.tuned: dict[str, Any] = {}
-        if not compile:
-            tuning = tune_compute(run, lambda _: None)
-            run, self.tuned = tuning.fastest.compute.applied_to(run), tuning.to_dict()["changes"]
+    Args:
+        case: What to time.
+        folder: For the weights and the batch that the others start from.
+        precision: Of autocast.
+        is_compiled: By ``torch.compile``.
+    """
+
+    def __init__(
+        self, case: Case, folder: Path, *, precision: Precision = "fp32", is_compiled: bool = False
+    ) -> None:
+        run = experiment_of(case, precision)
+        if is_compiled:
+            run = replace(run, config=replace(run.config, train=replace(run.config.train, compile="default")))
         self._run, self._state = run, initial_state(run)
         self._settings = run.schedule.stages[0]
         self._batch: Batch = noise_batch(run, self._settings, case.batch)
-        self._case, self._folder = case, folder
+        self._folder = folder
+        set_phase(self._state, run, self._settings, is_head_only=False)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the configuration came to."""
+        train = asdict(self._run.config.train)
+        return {name: train[name] for name in ("precision", "memory_format", "compile", "kernels")}
 
     def give(self) -> None:
         """Write the weights and the batch that the others start from."""
-        state = export_state(self._state.model.state_dict(), self._run.spec, "timm")
-        write_tensors(self._folder / "initial.safetensors", state, {})
+        state, spec = self._state.model.state_dict(), self._run.spec
+        assert isinstance(spec, NetworkSpec)
+        give_weights(self._folder, state, spec)
         batch = {"images": self._batch.images, "labels": self._batch.labels}
         write_tensors(self._folder / "batch.safetensors", batch, {})
 
-    def check(self, steps: int) -> list[float]:
-        """Return the losses of the first steps, without dropout and drop-path, and go back to the start."""
-        before = {name: value.clone() for name, value in self._state.model.state_dict().items()}
+    def check(self, steps: int, conventions: Scheme) -> list[float]:
+        """Return the losses of the first steps, without dropout and drop-path, and go back to the start.
+
+        Args:
+            steps: From 1.
+            conventions: Of which library padding and batch norm are; where it is another one, another network
+                does the steps.
+        """
+        run, state = self._run, self._state
+        if conventions != "effnet":
+            assert isinstance(run.spec, NetworkSpec)
+            config = replace(run.config, train=replace(run.config.train, compile="off"))
+            run = replace(run, spec=with_conventions(run.spec, conventions), config=config)
+            state = initial_state(run)
+        before = {name: value.clone() for name, value in state.model.state_dict().items()}
         still = replace(self._settings, dropout_rate=0.0, drop_path_rate=0.0)
-        set_phase(self._state, self._run, still, is_head_only=False)
-        losses = [float(train_step(self._state, self._batch, self._run)) for _ in range(steps)]
-        self._state.model.load_state_dict(before)
-        set_phase(self._state, self._run, self._settings, is_head_only=False)
+        set_phase(state, run, still, is_head_only=False)
+        losses = [float(train_step(state, self._batch, run)) for _ in range(steps)]
+        state.model.load_state_dict(before)
+        set_phase(state, run, self._settings, is_head_only=False)
         return losses
 
     def call(self) -> None:
@@ -108,8 +154,15 @@ class TrainOurs:
         train_step(self._state, self._batch, self._run)
 
 
+def give_weights(folder: Path, state: dict[str, Tensor], spec: NetworkSpec) -> None:
+    """Write a state dict of ours once for each library, under its names and in its layout."""
+    for scheme in SCHEMES:
+        weights = export_state(state, spec, scheme)
+        write_tensors(folder / f"{scheme}.safetensors", weights, {})
+
+
 def give_network(case: Case, folder: Path) -> None:
-    """Write a network whose statistics fit its weights, once for ours and once for timm, and its images."""
+    """Write a network whose statistics fit its weights, for ours and for the others, and its images."""
     torch.manual_seed(SEED)
     spec = replace(family.network(case.network), num_classes=CLASSES)
     model = build_model(spec)
@@ -133,28 +186,29 @@ def give_network(case: Case, folder: Path) -> None:
         preprocessing=preprocessing,
         provenance="random weights",
     )
-    write_tensors(folder / "initial.safetensors", export_state(model.state_dict(), spec, "timm"), {})
+    give_weights(folder, model.state_dict(), spec)
     write_tensors(
         folder / "pixels.safetensors", {"pixels": torch.randn(case.batch, 3, case.size, case.size)}, {}
     )
 
 
 class InferEager:
-    """What ``effnet predict`` computes with: folded, channels last, several batches at a time.
+    """The folded network, channels last, several batches at a time.
 
     Args:
         case: What to time.
         folder: With what `give_network` wrote.
         pixels: Normalised, contiguous.
+        precision: Of autocast.
     """
 
-    def __init__(self, case: Case, folder: Path, pixels: Tensor) -> None:
+    def __init__(self, case: Case, folder: Path, pixels: Tensor, *, precision: Precision = "fp32") -> None:
         predictor = load(folder / "ours.safetensors", device="cpu")
-        assert isinstance(predictor.model, nn.Module)
-        self._model = fold_norms(predictor.model)
+        assert isinstance(predictor.model, EfficientNet)
+        self._network, self._model = predictor.model, fold_norms(predictor.model)
         threads = torch.get_num_threads()
         self._size = min(CPU_BATCH_SIZE, -(-case.batch // threads))
-        self._pixels = pixels
+        self._pixels, self._is_bf16 = pixels, precision == "bf16"
         # As `effnet.evaluation.streaming`: one image by all threads, several batches by one thread each.
         self._pool = None
         if case.batch > 1:
@@ -162,7 +216,8 @@ class InferEager:
 
     @torch.inference_mode()
     def _answer(self, pixels: Tensor) -> Tensor:
-        return self._model(pixels.contiguous(memory_format=torch.channels_last))
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._is_bf16):
+            return self._model(pixels.contiguous(memory_format=torch.channels_last)).float()
 
     def logits(self) -> Tensor:
         """Answer all images."""
@@ -171,6 +226,14 @@ class InferEager:
         return torch.cat(list(self._pool.map(self._answer, self._pixels.split(self._size))))
 
     call = logits
+
+    @torch.inference_mode()
+    def logits_by(self, conventions: Scheme) -> Tensor:
+        """Answer all images with the padding and batch norm of a library, and without anything folded."""
+        spec = with_conventions(self._network.spec, conventions)
+        network = EfficientNet(spec).eval()
+        network.load_state_dict(self._network.state_dict())
+        return network(self._pixels)
 
 
 class InferExported:
@@ -190,11 +253,13 @@ class InferExported:
 
 
 TRAIN: dict[str, Callable[[Case, Path], Any]] = {
-    "effnet": lambda case, folder: TrainOurs(case, folder, compile=False),
-    "effnet compiled": lambda case, folder: TrainOurs(case, folder, compile=True),
+    "effnet": TrainOurs,
+    "effnet bf16": partial(TrainOurs, precision="bf16"),
+    "effnet compiled": partial(TrainOurs, is_compiled=True),
 }
 INFER: dict[str, Callable[[Case, Path, Tensor], Any]] = {
     "effnet": InferEager,
-    "effnet ONNX Runtime": lambda *given: InferExported("onnx", *given),
-    "effnet OpenVINO": lambda *given: InferExported("openvino", *given),
+    "effnet bf16": partial(InferEager, precision="bf16"),
+    "effnet ONNX Runtime": partial(InferExported, "onnx"),
+    "effnet OpenVINO": partial(InferExported, "openvino"),
 }

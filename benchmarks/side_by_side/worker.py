@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,54 +19,55 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from safetensors.torch import load_file, save_file
-from side_by_side.case import Case
 
 from effnet.training.timing import fair_clock
+from side_by_side.case import Case
 
-CHECKED_STEPS = 3
+MODULES = {"effnet": "ours", "timm": "with_timm", "torchvision": "with_torchvision", "keras": "with_keras"}
 
 
 class Way:
     """What answers the requests.
 
     Args:
-        name: As in the tables of `side_by_side.ours` and `side_by_side.theirs`.
+        library: Whose way it is.
+        name: As in the tables of its module.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name, self._made, self._folder = name, None, Path()
+    def __init__(self, library: str, name: str) -> None:
+        self._library, self._name, self._made, self._folder = library, name, None, Path()
 
     def prepare(self, case: Case, folder: Path) -> dict[str, Any]:
         """Get ready; the first way also writes what the others start from."""
         self._made, self._folder = None, folder
         gc.collect()
-        is_ours = self._name.startswith("effnet")
-        if is_ours:
-            from side_by_side import ours as library  # noqa: PLC0415
-        else:
-            from side_by_side import theirs as library  # type: ignore[no-redef]  # noqa: PLC0415
         started = time.perf_counter()
+        library = import_module(f"side_by_side.{MODULES[self._library]}")
+        is_first = not (folder / "timm.safetensors").exists()
         if case.kind == "train":
             self._made = library.TRAIN[self._name](case, folder)
-            if is_ours and not (folder / "initial.safetensors").exists():
+            if is_first:
                 self._made.give()
         else:
-            if is_ours and not (folder / "initial.safetensors").exists():
+            if is_first:
                 library.give_network(case, folder)
             pixels = load_file(folder / "pixels.safetensors")["pixels"]
             self._made = library.INFER[self._name](case, folder, pixels)
         return {
             "seconds": time.perf_counter() - started,
             "threads": torch.get_num_threads(),
-            "tuned": getattr(self._made, "tuned", {}),
+            "told": getattr(self._made, "told", {}),
         }
 
-    def check(self) -> dict[str, Any]:
-        """Return the first losses, or write the logits."""
+    def check(self, steps: int, conventions: str) -> dict[str, Any]:
+        """Return the first losses, or write the logits; ours by the conventions of any library."""
+        options = {"conventions": conventions} if self._library == "effnet" else {}
         if hasattr(self._made, "check"):
-            return {"losses": self._made.check(CHECKED_STEPS)}
-        file = self._folder / f"{self._name}.logits"
-        save_file({"logits": self._made.logits().clone().contiguous()}, file)
+            return {"losses": self._made.check(steps, **options)}
+        file = self._folder / f"{self._name} {conventions}.logits"
+        is_borrowed = conventions not in {"effnet", self._library}
+        logits = self._made.logits_by(conventions) if is_borrowed else self._made.logits()
+        save_file({"logits": logits.clone().contiguous()}, file)
         return {"logits": str(file)}
 
     def time(self, calls: int) -> dict[str, Any]:
@@ -83,7 +85,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
-    way = Way(sys.argv[1])
+    way = Way(*sys.argv[1:])
     for line in sys.stdin:
         request = json.loads(line)
         what = request.pop("do")
@@ -91,10 +93,10 @@ def main() -> None:
             if what == "prepare":
                 answer = way.prepare(Case(**request["case"]), Path(request["folder"]))
             elif what == "check":
-                answer = way.check()
+                answer = way.check(request["steps"], request["conventions"])
             else:
                 answer = way.time(request["calls"])
-        except Exception as error:  # noqa: BLE001 - told to whoever asked
+        except Exception as error:  # Told to whoever asked.
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(answer) + "\n")

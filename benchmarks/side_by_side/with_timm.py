@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from side_by_side.case import CLASSES, DROP, EMA_DECAY, MEAN, OPTIMIZERS, SMOOTHING, STD, Case
 from torch import Tensor, nn
 
 from effnet.weights.networks import timm_name
 from effnet.weights.timm_library import import_timm
+from side_by_side.case import CLASSES, DROP, EMA_DECAY, MEAN, OPTIMIZERS, SMOOTHING, STD, Case, Precision
 
 
 def network_of(case: Case, folder: Path, **options: float) -> nn.Module:
@@ -21,7 +22,7 @@ def network_of(case: Case, folder: Path, **options: float) -> nn.Module:
     model: nn.Module = timm.create_model(
         timm_name(case.network, same_padding=True), num_classes=CLASSES, **options
     )
-    model.load_state_dict(load_file(folder / "initial.safetensors"), strict=True)
+    model.load_state_dict(load_file(folder / "timm.safetensors"), strict=True)
     return model
 
 
@@ -31,9 +32,9 @@ class TrainTimm:
     Args:
         case: What to time.
         folder: With weights and batch.
-        channels_last: ``--channels-last``.
-        is_best: Multi-tensor RMSprop and fused AdamW, where the defaults loop over tensors.
-        compile: ``--torchcompile``.
+        is_best: ``--channels-last``, multi-tensor RMSprop and fused AdamW; the defaults loop over tensors.
+        precision: ``--amp --amp-dtype bfloat16``.
+        is_compiled: ``--torchcompile``.
     """
 
     def __init__(
@@ -41,15 +42,15 @@ class TrainTimm:
         case: Case,
         folder: Path,
         *,
-        channels_last: bool = False,
         is_best: bool = False,
-        compile: bool = False,  # noqa: A002
+        precision: Precision = "fp32",
+        is_compiled: bool = False,
     ) -> None:
         timm = import_timm()
         from timm.loss import LabelSmoothingCrossEntropy  # noqa: PLC0415
         from timm.optim import create_optimizer_v2  # noqa: PLC0415
 
-        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+        self._layout = torch.channels_last if is_best else torch.contiguous_format
         model = network_of(case, folder, drop_rate=DROP, drop_path_rate=DROP)
         self._model = model.to(memory_format=self._layout)
         self._model.train()
@@ -74,8 +75,9 @@ class TrainTimm:
         self._images, self._labels = batch["images"].permute(0, 3, 1, 2).contiguous(), batch["labels"]
         self._mean, self._std = (torch.tensor(values).mul(255).view(1, 3, 1, 1) for values in (MEAN, STD))
         self._runner: Callable[[Tensor], Tensor] = self._model
-        if compile:
+        if is_compiled:
             self._runner = torch.compile(self._model, dynamic=False)
+        self._is_bf16 = precision == "bf16"
 
     def check(self, steps: int) -> list[float]:
         """Return the losses of the first steps, without dropout and drop-path, and go back to the start."""
@@ -96,7 +98,8 @@ class TrainTimm:
         """Do a step: what its `PrefetchLoader` does to a batch, then what its `train_one_epoch` does."""
         images = self._images.float().sub_(self._mean).div_(self._std)
         images = images.contiguous(memory_format=self._layout)
-        loss = self._loss(self._runner(images), self._labels)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._is_bf16):
+            loss = self._loss(self._runner(images), self._labels)
         loss.backward()
         self._optimizer.step()
         self._optimizer.zero_grad()
@@ -115,17 +118,20 @@ class InferTimm:
         pixels: Tensor,
         *,
         channels_last: bool = False,
-        compile: bool = False,  # noqa: A002
+        precision: Precision = "fp32",
+        is_compiled: bool = False,
     ) -> None:
         layout = torch.channels_last if channels_last else torch.contiguous_format
         model = network_of(case, folder).eval().to(memory_format=layout)
         self._pixels = pixels.contiguous(memory_format=layout)
-        self._model = torch.compile(model, dynamic=False) if compile else model
+        self._model = torch.compile(model, dynamic=False) if is_compiled else model
+        self._is_bf16 = precision == "bf16"
 
     @torch.inference_mode()
     def logits(self) -> Tensor:
         """Answer all images."""
-        return self._model(self._pixels)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._is_bf16):
+            return self._model(self._pixels).float()
 
     call = logits
 
@@ -140,7 +146,7 @@ def onnx_file(case: Case, folder: Path) -> Path:
         model = import_timm().create_model(
             timm_name(case.network, same_padding=True), num_classes=CLASSES, exportable=True
         )
-        model.load_state_dict(load_file(folder / "initial.safetensors"), strict=True)
+        model.load_state_dict(load_file(folder / "timm.safetensors"), strict=True)
         example = torch.randn(case.batch, 3, case.size, case.size)
         onnx_export(model, str(file), example_input=example, check=False)
     return file
@@ -192,18 +198,15 @@ class InferOpenvino:
 
 TRAIN: dict[str, Callable[[Case, Path], Any]] = {
     "timm": TrainTimm,
-    "timm channels last": lambda case, folder: TrainTimm(case, folder, channels_last=True),
-    "timm channels last, multi-tensor": lambda case, folder: TrainTimm(
-        case, folder, channels_last=True, is_best=True
-    ),
-    "timm compiled": lambda case, folder: TrainTimm(
-        case, folder, channels_last=True, is_best=True, compile=True
-    ),
+    "timm best": partial(TrainTimm, is_best=True),
+    "timm best bf16": partial(TrainTimm, is_best=True, precision="bf16"),
+    "timm compiled": partial(TrainTimm, is_best=True, is_compiled=True),
 }
 INFER: dict[str, Callable[[Case, Path, Tensor], Any]] = {
     "timm": InferTimm,
-    "timm channels last": lambda *given: InferTimm(*given, channels_last=True),
-    "timm compiled": lambda *given: InferTimm(*given, channels_last=True, compile=True),
+    "timm channels last": partial(InferTimm, channels_last=True),
+    "timm bf16": partial(InferTimm, channels_last=True, precision="bf16"),
+    "timm compiled": partial(InferTimm, channels_last=True, is_compiled=True),
     "timm, ONNX Runtime": InferOnnxRuntime,
     "timm, OpenVINO": InferOpenvino,
 }

@@ -1,0 +1,77 @@
+"""The machine while something is timed: instructions, clocks, what limits them, and who else computes."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "sve",
+    "bf16",
+)
+"""Those that decide how fast a network is."""
+_CPUINFO = Path("/proc/cpuinfo")
+_CLOCKS = Path("/sys/devices/system/cpu")
+_LIMITS = ("scaling_governor", "scaling_driver", "cpuinfo_max_freq", "energy_performance_preference")
+_TURBO = ("intel_pstate/no_turbo", "cpufreq/boost")
+_OTHERS = (
+    "/sys/class/powercap/intel-rapl:0/constraint_0_power_limit_uw",
+    "/sys/devices/system/cpu/smt/active",
+)
+
+
+def processor() -> dict[str, Any]:
+    """Return what the processor is, and whatever can be read of its clocks and power limits."""
+    text = _CPUINFO.read_text(encoding="utf-8") if _CPUINFO.exists() else ""
+    fields = dict(reversed([_field(line) for line in text.splitlines() if ":" in line]))
+    words = set((fields.get("flags") or fields.get("Features") or "").split())
+    said = {name: _read(_CLOCKS / "cpu0" / "cpufreq" / name) for name in _LIMITS}
+    said |= {name: _read(_CLOCKS / name) for name in _TURBO} | {name: _read(Path(name)) for name in _OTHERS}
+    known = {name: value for name, value in said.items() if value is not None}
+    return {
+        "model": fields.get("model name") or platform.processor(),
+        "cores": os.cpu_count(),
+        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cache": fields.get("cache size"),
+        "microcode": fields.get("microcode"),
+        "is_virtual": "hypervisor" in words,
+        "flags": [flag for flag in FLAGS if flag in words],
+        "clocks_and_power": known,
+        # What is behind a hypervisor is its secret; a note is better than an empty place.
+        "note": "" if known else "neither governor nor power limits can be read on this machine",
+    }
+
+
+def state() -> dict[str, Any]:
+    """Return the load and, where they can be read, the clocks at this moment."""
+    text = _CPUINFO.read_text(encoding="utf-8") if _CPUINFO.exists() else ""
+    clocks = [float(_field(line)[1]) for line in text.splitlines() if line.startswith("cpu MHz")]
+    temperatures = [_read(file) for file in sorted(Path("/sys/class/thermal").glob("thermal_zone*/temp"))]
+    return {
+        "load": os.getloadavg()[0],
+        "mhz": clocks,
+        "celsius": [int(value) / 1000 for value in temperatures if value],
+    }
+
+
+def _field(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(":")
+    return name.strip(), value.strip()
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
