@@ -13,6 +13,7 @@ from effnet.cli import (
     ablate,
     bench,
     bench_family,
+    bench_layers,
     bench_steps,
     data,
     evaluate,
@@ -83,6 +84,7 @@ app.add_typer(data.app, name="data")
 bench.app.command("step-time")(bench_steps.step_time)
 bench.app.command()(bench_steps.fused)
 bench.app.command()(bench_family.family)
+bench.app.command()(bench_layers.layers)
 app.add_typer(bench.app, name="bench")
 
 
