@@ -5,7 +5,7 @@ PEERS := .venv-peers
 BENCH := .venv-bench
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check format peers bench-input bench-cpu clean
+.PHONY: install demo test check format peers bench-input bench-cpu results-page clean
 
 install: $(VENV)/.installed
 
@@ -50,6 +50,10 @@ bench-cpu: $(PEERS)/.runtimes
 $(PEERS)/.runtimes: $(PEERS)/.installed
 	$(PEERS)/bin/python -m pip install --quiet --constraint constraints-peers.txt --editable ".[rivals]"
 	touch $@
+
+# Of all that is in benchmarks/results: docs/benchmarks.html, and the table in the README.
+results-page: install
+	$(BIN)/python benchmarks/draw_results.py $(ARGS)
 
 # FFCV is compiled, which needs the headers of OpenCV 4 and libjpeg-turbo; without them it is left out. What it
 # says to require would replace other packages.

@@ -24,11 +24,8 @@ FLAGS = (
 _CPUINFO = Path("/proc/cpuinfo")
 _CLOCKS = Path("/sys/devices/system/cpu")
 _LIMITS = ("scaling_governor", "scaling_driver", "cpuinfo_max_freq", "energy_performance_preference")
-_TURBO = ("intel_pstate/no_turbo", "cpufreq/boost")
-_OTHERS = (
-    "/sys/class/powercap/intel-rapl:0/constraint_0_power_limit_uw",
-    "/sys/devices/system/cpu/smt/active",
-)
+_SWITCHES = ("intel_pstate/no_turbo", "cpufreq/boost", "smt/active")
+_WATTS = Path("/sys/class/powercap/intel-rapl:0/constraint_0_power_limit_uw")
 
 
 def processor() -> dict[str, Any]:
@@ -37,7 +34,7 @@ def processor() -> dict[str, Any]:
     fields = dict(reversed([_field(line) for line in text.splitlines() if ":" in line]))
     words = set((fields.get("flags") or fields.get("Features") or "").split())
     said = {name: _read(_CLOCKS / "cpu0" / "cpufreq" / name) for name in _LIMITS}
-    said |= {name: _read(_CLOCKS / name) for name in _TURBO} | {name: _read(Path(name)) for name in _OTHERS}
+    said |= {name: _read(_CLOCKS / name) for name in _SWITCHES} | {"power limit, microwatts": _read(_WATTS)}
     known = {name: value for name, value in said.items() if value is not None}
     return {
         "model": fields.get("model name") or platform.processor(),
@@ -49,7 +46,7 @@ def processor() -> dict[str, Any]:
         "flags": [flag for flag in FLAGS if flag in words],
         "clocks_and_power": known,
         # What is behind a hypervisor is its secret; a note is better than an empty place.
-        "note": "" if known else "neither governor nor power limits can be read on this machine",
+        "note": "" if "scaling_governor" in known else "its governor cannot be read",
     }
 
 

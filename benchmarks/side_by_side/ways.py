@@ -25,7 +25,7 @@ class Way:
     library: Library
     """Also says whose names, padding and constants of batch norm the network has."""
     includes: str
-    """All that a step or a call is made of."""
+    """What tells its step or call from the others'."""
     precision: Literal["fp32", "bf16"] = "fp32"
     is_compiled: bool = False
     """By ``torch.compile``, which takes minutes; only on demand."""
@@ -35,49 +35,44 @@ class Way:
     """Whether its RMSprop is TensorFlow's; if not, only the loss before the first update can agree."""
 
 
-STEP = "normalising a uint8 batch, forward and backward pass, dropout, drop-path, label smoothing, "
-"""What all training steps have in common."""
-
+# What all training steps have in common is in the head of `cpu_speed.py`.
 TRAIN = (
     Way(
         name="effnet",
         library="effnet",
-        includes=STEP
-        + "optimizer and moving average; as `effnet train` does it by default, in single precision",
+        includes="optimizer and moving average; as `effnet train` does it by default, in single precision",
     ),
     Way(
         name="effnet bf16",
         library="effnet",
         precision="bf16",
-        includes=STEP + "optimizer and moving average; the same under autocast (train.precision=bf16)",
+        includes="optimizer and moving average; the same under autocast (train.precision=bf16)",
     ),
     Way(
         name="timm",
         library="timm",
         needs=("timm",),
-        includes=STEP + "optimizer and ModelEmaV3, as its train.py builds them by default",
+        includes="optimizer and ModelEmaV3, as its train.py builds them by default",
     ),
     Way(
         name="timm best",
         library="timm",
         needs=("timm",),
-        includes=STEP
-        + "channels last, RMSpropTF with foreach or AdamW fused, ModelEmaV3 (which is multi-tensor)",
+        includes="channels last, RMSpropTF with foreach or AdamW fused, ModelEmaV3 (which is multi-tensor)",
     ),
     Way(
         name="timm best bf16",
         library="timm",
         precision="bf16",
         needs=("timm",),
-        includes=STEP + "as `timm best`, under autocast (--amp --amp-dtype bfloat16)",
+        includes="as `timm best`, under autocast (--amp --amp-dtype bfloat16)",
     ),
     Way(
         name="torchvision",
         library="torchvision",
         needs=("torchvision",),
         updates_alike=False,
-        includes=STEP
-        + "optimizer with the settings of its reference, whose moving average has a turn only every "
+        includes="optimizer with the settings of its reference, whose moving average has a turn only every "
         "32nd step and so is in next to none of these",
     ),
     Way(
@@ -85,28 +80,28 @@ TRAIN = (
         library="torchvision",
         needs=("torchvision",),
         updates_alike=False,
-        includes=STEP + "as `torchvision`, channels last, RMSprop with foreach or AdamW fused",
+        includes="as `torchvision`, channels last, RMSprop with foreach or AdamW fused",
     ),
     Way(
         name="Keras",
         library="keras",
         needs=("keras", "tensorflow"),
         updates_alike=False,
-        includes=STEP + "optimizer and its moving average of the weights (use_ema), by train_on_batch on "
+        includes="optimizer and its moving average of the weights (use_ema), by train_on_batch on "
         "TensorFlow, compiled to a graph as by default",
     ),
     Way(
         name="effnet compiled",
         library="effnet",
         is_compiled=True,
-        includes=STEP + "optimizer and moving average; train.compile=default",
+        includes="optimizer and moving average; train.compile=default",
     ),
     Way(
         name="timm compiled",
         library="timm",
         is_compiled=True,
         needs=("timm",),
-        includes=STEP + "as `timm best`, by --torchcompile",
+        includes="as `timm best`, by --torchcompile",
     ),
 )
 INFER = (

@@ -35,7 +35,7 @@ def network_of(case: Case, folder: Path, **options: float) -> nn.Module:
 
 
 class TrainTorchvision:
-    """Steps of the reference's ``train_one_epoch``: its loss, optimizer, groups of weights and moving average.
+    """Steps of the reference: its loss, optimizer, groups of weights and moving average.
 
     Args:
         case: What to time.

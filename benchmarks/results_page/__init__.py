@@ -1,0 +1,1 @@
+"""All results of the benchmarks as one page."""

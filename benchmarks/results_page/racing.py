@@ -1,0 +1,162 @@
+"""Time to accuracy, from `time_to_accuracy.py`."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from effnet.reporting.chart import INK, Chart, panel, series_colour
+from results_page.section import (
+    OURS,
+    RIVAL,
+    Bar,
+    Section,
+    Table,
+    bars,
+    date_of,
+    hardware_of,
+    number,
+    read,
+    versions_of,
+)
+
+FILE = "time-to-accuracy.json"
+FIXED = "fixed"
+ARMS = {
+    FIXED: "fixed size",
+    "half": "fixed, half as long",
+    "paper": "progressive, paper's",
+    "better": "progressive, better",
+    "composer": "Composer's resizing",
+    "timm": "timm's progressive",
+}
+"""Ways to choose the sizes, in order."""
+GOAL = 0.5
+COMMAND = "make bench-time-to-accuracy DATA=folder"
+Run = Mapping[str, Any]
+
+
+def sections(folder: Path) -> list[Section]:
+    """Return a section for each data set."""
+    report = read(folder, FILE)
+    if report is None:
+        return []
+    found = []
+    for race, settings in report["races"].items():
+        arms = runs_of(report, race)
+        if not arms.get(FIXED):
+            continue
+        charts: list[Chart] = []
+        rows = [_bar(ARMS[arm], ratios(runs, arms[FIXED]), arm) for arm, runs in arms.items() if arm != FIXED]
+        if rows:
+            bars(
+                rows,
+                title="Seconds by the clock",
+                unit="of the fixed size's",
+                line=True,
+                goal=GOAL,
+                into=charts,
+            )
+        rows = [_bar(ARMS[arm], [100 * run["top1"] for run in runs], arm) for arm, runs in arms.items()]
+        bars(rows, title="Top-1 at the end", unit="%", digits=1, into=charts)
+        _curves(arms, charts)
+        loads = [run["load"] for runs in arms.values() for run in runs]
+        found.append(
+            Section(
+                anchor=f"time-to-accuracy-{race}",
+                title=f"Time to accuracy: {settings['title']}",
+                says=(
+                    "All that training takes, from opening the images to the last checkpoint, "
+                    "compilation included; "
+                    "the moving average is judged at the full size. Means over seeds, with the "
+                    "smallest and the "
+                    "largest; times are divided by those of the twin of the same seed at the fixed size."
+                ),
+                command=COMMAND,
+                hardware=hardware_of(report)
+                + f", one thread a run, load {min(loads):.1f} to {max(loads):.1f}",
+                versions=versions_of(report),
+                date=date_of(report, folder / FILE),
+                charts=tuple(charts),
+                tables=(_table(arms), _stages(arms)),
+            )
+        )
+    return found
+
+
+def runs_of(report: Mapping[str, Any], race: str) -> dict[str, list[Run]]:
+    """Return the runs of each way, by seed."""
+    runs = [run for key, run in report["runs"].items() if key.split()[0] == race]
+    arms = {
+        arm: sorted((run for run in runs if run["arm"] == arm), key=lambda run: run["seed"]) for arm in ARMS
+    }
+    return {arm: found for arm, found in arms.items() if found}
+
+
+def ratios(runs: Sequence[Run], fixed: Sequence[Run], what: str = "wall") -> list[float]:
+    """Return the time of each run relative to its twin at the fixed size."""
+    twins = {run["seed"]: run for run in fixed}
+    return [run[what] / twins[run["seed"]][what] for run in runs if run["seed"] in twins]
+
+
+def _bar(name: str, values: Sequence[float], arm: str) -> Bar:
+    series = OURS if arm in {"paper", "better"} else RIVAL
+    return Bar(name=name, value=statistics.mean(values), low=min(values), high=max(values), series=series)
+
+
+def _curves(arms: Mapping[str, Sequence[Run]], into: list[Chart]) -> None:
+    label = "accuracy against seconds of every run"
+    with panel(title="Top-1 on the way", label=label, into=into, height=260) as axes:
+        for place, (arm, runs) in enumerate(arms.items()):
+            for number_, run in enumerate(runs):
+                points = [point for point in run["curve"] if point["step"] < run["steps"]]
+                seconds = [*(point["wall"] for point in points), run["wall"]]
+                top1 = [*(100 * point["top1"] for point in points), 100 * run["top1"]]
+                name = ARMS[arm] if number_ == 0 else None
+                colour = series_colour(place)
+                axes.plot(seconds, top1, color=colour, linewidth=1.2, label=name)
+                axes.plot(seconds[-1], top1[-1], "o", color=colour, markersize=4)
+        axes.set_xlabel("seconds of training")
+        axes.set_ylabel("%")
+        axes.legend(fontsize=9, frameon=False, labelcolor=INK, loc="lower right")
+
+
+def _table(arms: Mapping[str, Sequence[Run]]) -> Table:
+    lines = []
+    for arm, runs in arms.items():
+        top1 = [100 * run["top1"] for run in runs]
+        spread = f" ± {statistics.stdev(top1):.2f}" if len(top1) > 1 else ""
+        lines.append(
+            (
+                ARMS[arm],
+                str(len(runs)),
+                f"{statistics.mean(top1):.2f}{spread} %",
+                number(statistics.mean(run["wall"] for run in runs), 0),
+                spread_of(ratios(runs, arms[FIXED])),
+                spread_of(ratios(runs, arms[FIXED], "cpu")),
+            )
+        )
+    head = ("", "seeds", "top-1", "seconds", "of the fixed size's, by the clock", "by the processor")
+    return Table(title="Accuracy and time", head=head, rows=tuple(lines))
+
+
+def spread_of(values: Sequence[float]) -> str:
+    """Return mean, smallest and largest."""
+    return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})" if values else "-"
+
+
+def _stages(arms: Mapping[str, Sequence[Run]]) -> Table:
+    sizes = sorted({stage["image_size"] for runs in arms.values() for run in runs for stage in run["sizes"]})
+    lines = []
+    for arm, runs in arms.items():
+        cells = []
+        for size in sizes:
+            stages = [stage for run in runs for stage in run["sizes"] if stage["image_size"] == size]
+            share = sum(stage["images"] for stage in stages) / sum(run["images"] for run in runs)
+            seconds = sum(stage["wall"] for stage in stages) / len(runs)
+            cells.append(f"{seconds:.0f} ({share:.0%})" if stages else "-")
+        lines.append((ARMS[arm], *cells))
+    head = ("seconds (share of the images) at", *(f"{size} px" for size in sizes))
+    return Table(title="Time of each size", head=head, rows=tuple(lines))
