@@ -1,0 +1,122 @@
+"""What is raced: data sets with their settings, and the ways to choose the size of the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from effnet.api import configure
+from effnet.config import Config
+
+Engine = Literal["effnet", "composer", "timm"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Race:
+    """A data set, and all that is the same for those who race on it."""
+
+    name: str
+    title: str
+    folder: str
+    """Of the data, below the one that is given."""
+    recipe: str
+    needs_weights: bool
+    changes: tuple[str, ...]
+    """Of the recipe, for all; sizes and regularization are those of the fixed size."""
+    full: int
+    """Side of the largest images in pixels, by which all are judged."""
+    paper: tuple[str, ...]
+    """Changes of the paper's schedule with the same last values."""
+    better: tuple[str, ...]
+    """Changes of the schedule that was found to be better than it, on other seeds."""
+    timm_sizes: tuple[int, ...]
+    timm_epochs: int
+    """In how many steps timm's schedule goes from the first size to the last."""
+    judged_images: int
+    """Validation images to look at on the way."""
+    last_images: int = 0
+    """Validation images by which the end is judged, evenly taken; 0: all."""
+    short_sides: tuple[int, ...] = ()
+    """Of copies that are made beforehand, and that all read; none: the data as it is."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arm:
+    """A way to race."""
+
+    name: str
+    label: str
+    engine: Engine = "effnet"
+    schedule: Literal["fixed", "paper", "better"] = "fixed"
+    length: float = 1.0
+    """In units of the epochs of the race."""
+
+
+ARMS = (
+    Arm(name="fixed", label="effnet, fixed size"),
+    Arm(name="half", label="effnet, fixed size, half the epochs", length=0.5),
+    Arm(name="paper", label="effnet, progressive + adaptive, the paper's", schedule="paper"),
+    Arm(name="better", label="effnet, progressive + adaptive, better", schedule="better"),
+    Arm(name="composer", label="Composer's resizing, in effnet", engine="composer"),
+    Arm(name="timm", label="timm, progressive", engine="timm"),
+)
+
+
+def config_of(race: Race, arm: Arm, seed: int, data: Path, weights: Path | None, extra: list[str]) -> Config:
+    """Return the configuration of a run.
+
+    Args:
+        race: Its data set.
+        arm: Its schedule; timm and Composer get that of the fixed size.
+        seed: Of all that is drawn.
+        data: Where the images are.
+        weights: To start from, where the race needs them.
+        extra: Changes of all runs.
+    """
+    schedule = {"fixed": (), "paper": race.paper, "better": race.better}[arm.schedule]
+    config = configure(
+        data,
+        recipe=race.recipe,
+        model=_value(race.changes, "model.network"),
+        weights=weights if race.needs_weights else None,
+        changes=[
+            "train.device=cpu",
+            "data.workers=1",
+            "tracking.tensorboard=false",
+            *race.changes,
+            *schedule,
+            f"train.seed={seed}",
+            *extra,
+        ],
+    )
+    if arm.length == 1.0:
+        return config
+    return configure_length(config, arm.length)
+
+
+def configure_length(config: Config, length: float) -> Config:
+    """Return a configuration of so many times as many epochs; how often it is looked at stays."""
+    from dataclasses import replace  # noqa: PLC0415
+
+    train = replace(config.train, epochs=config.train.epochs * length)
+    rate = replace(config.learning_rate, warmup_epochs=config.learning_rate.warmup_epochs * length)
+    return replace(config, train=train, learning_rate=rate)
+
+
+def _value(changes: tuple[str, ...], key: str) -> str | None:
+    return next((change.partition("=")[2] for change in changes if change.startswith(f"{key}=")), None)
+
+
+def told(race: Race) -> dict[str, Any]:
+    """Return the settings as the results keep them."""
+    return {
+        "title": race.title,
+        "recipe": race.recipe,
+        "changes": list(race.changes),
+        "paper": list(race.paper),
+        "better": list(race.better),
+        "timm_sizes": list(race.timm_sizes),
+        "timm_epochs": race.timm_epochs,
+        "full": race.full,
+    }

@@ -1,0 +1,212 @@
+"""How soon a network is as accurate as one that is trained at a fixed size, and how accurate it gets.
+
+    make bench-time-to-accuracy DATA=folder ARGS="--weights V2-B0"
+    make bench-time-to-accuracy DATA=folder ARGS="--quick"      # the steps of every way, to see that it works
+
+DATA has the folders of the races (`benchmarks/race/races.py`). Each run has a process of its own, with one
+thread on a core of its own, and so many run side by side as --cores are named; all arms of a seed come one
+after the other, then those of the next seed. A run's time is all that training takes, from opening the images
+to the last checkpoint, steps that are compiled included; imports, and looking at the result, are not. All are
+judged alike: the moving average, at the full size. After each run all figures are in --out; a command that
+is interrupted goes on there. At the end the table and the picture are made of them, and put where --fill says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from race.case import ARMS, told
+from race.page import fill, picture, table
+from race.races import RACES, quickened
+
+from effnet.data.copies import CopySettings
+from effnet.data.prepare import prepare_store
+from effnet.files import write_json
+from effnet.training.journal import environment
+
+HERE = Path(__file__).resolve().parent
+PACKAGES = ("torch", "timm", "numpy", "pillow")
+
+
+def parsed(given: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder of the data sets")
+    parser.add_argument("--weights", type=Path, help="of V2-B0; without it, races that fine-tune are left out")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "time-to-accuracy.json")
+    parser.add_argument("--work", type=Path, default=Path("runs/time-to-accuracy"), help="folder for runs")
+    parser.add_argument("--races", default=",".join(RACES))
+    parser.add_argument("--arms", default=",".join(arm.name for arm in ARMS))
+    parser.add_argument("--seeds", type=int, default=3, help="so many, from 0")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--cores", default="0,1", help="one run on each; none: 'any'")
+    parser.add_argument("--minutes", type=float, default=0.0, help="begin no run later; 0: all are run")
+    parser.add_argument("--set", dest="changes", action="append", default=[], help="change all runs")
+    parser.add_argument("--quick", action="store_true", help="a few steps of each way")
+    parser.add_argument("--fill", type=Path, help="document to put the table into, between its marks")
+    parser.add_argument("--picture", type=Path, help="where to; else beside --out")
+    arguments = parser.parse_args(given)
+    if arguments.quick:
+        arguments.seeds, arguments.out = 1, arguments.work / "quick.json"
+    return arguments
+
+
+def jobs(arguments: argparse.Namespace, done: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the runs that are still to be done, seed by seed."""
+    found = []
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+        for race in arguments.races.split(","):
+            if RACES[race].needs_weights and not arguments.weights:
+                continue
+            for arm in arguments.arms.split(","):
+                if key(race, arm, seed) not in done:
+                    found.append({"race": race, "arm": arm, "seed": seed})
+    return found
+
+
+def key(race: str, arm: str, seed: int) -> str:
+    """Return what a run is called in the results."""
+    return f"{race} {arm} {seed}"
+
+
+def prepared(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Make the copies that all arms of a race read; return where its data is, and the seconds it took."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in arguments.races.split(","):
+        race = RACES[name]
+        source = (arguments.data / race.folder).resolve()
+        if not race.short_sides:
+            found[name] = {"data": str(source)}
+            continue
+        store, began = (arguments.work / f"store-{name}").resolve(), time.process_time()
+        prepare_store(str(source), store, CopySettings(short_sides=race.short_sides))
+        found[name] = {"data": str(store), "prepare_cpu": time.process_time() - began}
+    return found
+
+
+def run_one(job: dict[str, Any], core: int | None, arguments: argparse.Namespace, data: str) -> dict[str, Any]:
+    """Run a job in a process of its own.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    name = key(**job).replace(" ", "-")
+    out = arguments.work / f"{name}.json"
+    out.unlink(missing_ok=True)
+    request = job | {
+        "core": core,
+        "data": data,
+        "weights": str(arguments.weights.resolve()) if arguments.weights else "",
+        "folder": str(arguments.work / name),
+        "out": str(out),
+        "quick": arguments.quick,
+        "changes": arguments.changes,
+    }
+    log = arguments.work / f"{name}.log"
+    with log.open("w", encoding="utf-8") as lines:
+        failed = subprocess.run(
+            [sys.executable, str(HERE / "race" / "worker.py"), json.dumps(request)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=lines,
+            stderr=lines,
+            check=False,
+        ).returncode
+    if failed:
+        raise RuntimeError(f"{name} failed; {log} has its last words")
+    answer: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+    return answer
+
+
+class Lanes:
+    """Runs jobs side by side, one on each core.
+
+    Args:
+        arguments: Of the command line.
+        report: Where the answers go.
+        where: Data of each race.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, report: dict[str, Any], where: dict[str, Any]) -> None:
+        self._arguments, self._report, self._where = arguments, report, where
+        self._jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        for job in jobs(arguments, report["runs"]):
+            self._jobs.put(job)
+        self._lock, self._began = threading.Lock(), time.monotonic()
+        self.failures: list[str] = []
+
+    def run(self) -> None:
+        """Do all."""
+        names = self._arguments.cores.split(",")
+        cores = [None if name == "any" else int(name) for name in names]
+        threads = [threading.Thread(target=self._lane, args=(core,)) for core in cores]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _lane(self, core: int | None) -> None:
+        while not self.failures:
+            minutes = (time.monotonic() - self._began) / 60
+            if 0 < self._arguments.minutes <= minutes:
+                return
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                answer = run_one(job, core, self._arguments, self._where[job["race"]]["data"])
+            except RuntimeError as error:
+                self.failures.append(str(error))
+                return
+            answer |= {"load": os.getloadavg()[0], "core": core}
+            with self._lock:
+                self._report["runs"][key(**job)] = answer
+                write_json(self._arguments.out, self._report)
+                print(
+                    f"{key(**job)}: {answer['top1']:.2%} in {answer['wall']:.1f} s, {answer['cpu']:.1f} s of "
+                    f"the processor [{minutes:.1f} min, load {answer['load']:.1f}]",
+                    flush=True,
+                )
+
+
+def main(given: list[str] | None = None) -> None:
+    """Run what is asked for."""
+    arguments = parsed(given)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    report: dict[str, Any] = {"runs": {}}
+    if arguments.out.exists() and not arguments.quick:
+        report = json.loads(arguments.out.read_text(encoding="utf-8"))
+    where = prepared(arguments)
+    races = {name: told(quickened(RACES[name]) if arguments.quick else RACES[name]) for name in where}
+    for name, settings in races.items():
+        before = report.get("races", {}).get(name, settings)
+        if before != settings:
+            raise SystemExit(f"{arguments.out} has runs of {name} with other settings; give another --out")
+    report["races"] = report.get("races", {}) | races
+    report.setdefault("environment", environment())
+    report.setdefault("versions", {name: version(name) for name in PACKAGES})
+    report.setdefault("prepare_cpu", {}).update(
+        {name: entry["prepare_cpu"] for name, entry in where.items() if entry.get("prepare_cpu", 0) > 1}
+    )
+    lanes = Lanes(arguments, report, where)
+    lanes.run()
+    print(table(report))
+    picture(report, arguments.picture or arguments.out.with_suffix(".png"))
+    if arguments.fill:
+        fill(arguments.fill, table(report))
+    if lanes.failures:
+        raise SystemExit("\n".join(lanes.failures))
+
+
+if __name__ == "__main__":
+    main()
