@@ -8,7 +8,8 @@ thread on a core of its own, and so many run side by side as --cores are named; 
 after the other, then those of the next seed. A run's time is all that training takes, from opening the images
 to the last checkpoint, steps that are compiled included; imports, and looking at the result, are not. All are
 judged alike: the moving average, at the full size. After each run all figures are in --out; a command that
-is interrupted goes on there. At the end the table and the picture are made of them, and put where --fill says.
+is interrupted goes on there. At the end the table and the picture are made of them; --fill puts the table
+into a document.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def parsed(given: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("data", type=Path, help="folder of the data sets")
-    parser.add_argument("--weights", type=Path, help="of V2-B0; without it, races that fine-tune are left out")
+    parser.add_argument(
+        "--weights", type=Path, help="of V2-B0; without it, races that fine-tune are left out"
+    )
     parser.add_argument("--out", type=Path, default=HERE / "results" / "time-to-accuracy.json")
     parser.add_argument("--work", type=Path, default=Path("runs/time-to-accuracy"), help="folder for runs")
     parser.add_argument("--races", default=",".join(RACES))
@@ -94,7 +97,9 @@ def prepared(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return found
 
 
-def run_one(job: dict[str, Any], core: int | None, arguments: argparse.Namespace, data: str) -> dict[str, Any]:
+def run_one(
+    job: dict[str, Any], core: int | None, arguments: argparse.Namespace, data: str
+) -> dict[str, Any]:
     """Run a job in a process of its own.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,7 +63,9 @@ ARMS = (
 )
 
 
-def config_of(race: Race, arm: Arm, seed: int, data: Path, weights: Path | None, extra: list[str]) -> Config:
+def config_of(
+    race: Race, arm: Arm, *, seed: int, data: Path, weights: Path | None, extra: list[str]
+) -> Config:
     """Return the configuration of a run.
 
     Args:
@@ -97,8 +99,6 @@ def config_of(race: Race, arm: Arm, seed: int, data: Path, weights: Path | None,
 
 def configure_length(config: Config, length: float) -> Config:
     """Return a configuration of so many times as many epochs; how often it is looked at stays."""
-    from dataclasses import replace  # noqa: PLC0415
-
     train = replace(config.train, epochs=config.train.epochs * length)
     rate = replace(config.learning_rate, warmup_epochs=config.learning_rate.warmup_epochs * length)
     return replace(config, train=train, learning_rate=rate)

@@ -8,10 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from race.case import Race
-from race.clock import RaceClock, Story
-from race.composer import Composer
-from race.curves import by_size
 from rich.console import Console
 from torch import Tensor
 
@@ -27,6 +23,10 @@ from effnet.training.journal import create_run
 from effnet.training.keeper import load_newest
 from effnet.training.loop import train
 from effnet.training.step import initial_state
+from race.case import Race
+from race.clock import RaceClock, Story
+from race.composer import Composer
+from race.curves import by_size
 
 
 class Recorder(Display):

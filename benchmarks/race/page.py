@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from race.case import ARMS
-from race.curves import Mean, Run, differences, ratios, seconds_to
 
 from effnet.files import whole_file
+from race.case import ARMS
+from race.curves import Mean, Run, differences, ratios, seconds_to
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -56,8 +56,8 @@ def _reached(arms: dict[str, list[Run]]) -> str:
     fixed = arms["fixed"]
     goal = stated_accuracy(fixed)
     lines = [
-        f"| | images | top-1 | against its twin, points | seconds | of the fixed size's: by the clock | by the "
-        f"processor | first seen at {goal:.0%}, of the fixed size's time |",
+        "| | images | top-1 | against its twin, points | seconds | of the fixed size's: by the clock | "
+        f"by the processor | first seen at {goal:.0%}, of the fixed size's time |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for arm in ARMS:
@@ -68,8 +68,9 @@ def _reached(arms: dict[str, list[Run]]) -> str:
         each = ", ".join(f"{value:+.1f}" for value in points)
         mean = f"{statistics.mean(points):+.2f} ({each})" if arm.name != "fixed" and points else ""
         lines.append(
-            f"| {arm.label} | {runs[0]['images']:,} | {Mean.of([run['top1'] for run in runs]).text(2, 100)} % | "
-            f"{mean} | {Mean.of([run['wall'] for run in runs]).text(0)} | "
+            f"| {arm.label} | {runs[0]['images']:,} | "
+            f"{Mean.of([run['top1'] for run in runs]).text(2, 100)} % | {mean} | "
+            f"{Mean.of([run['wall'] for run in runs]).text(0)} | "
             f"{_ratio(ratios(runs, fixed, 'wall'))} | {_ratio(ratios(runs, fixed, 'cpu'))} | "
             f"{_first_seen(runs, fixed, goal)} |"
         )
@@ -83,8 +84,7 @@ def _ratio(values: Sequence[float]) -> str:
 def _first_seen(runs: Sequence[Run], fixed: Sequence[Run], goal: float) -> str:
     whole = statistics.mean(run["cpu"] for run in fixed)
     times = [seconds_to(run, goal) for run in runs]
-    seen = ", ".join("never" if time is None else f"{time / whole:.2f}" for time in times)
-    return seen
+    return ", ".join("never" if time is None else f"{time / whole:.2f}" for time in times)
 
 
 def _stages(arms: dict[str, list[Run]]) -> str:

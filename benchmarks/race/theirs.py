@@ -1,4 +1,4 @@
-"""Runs of timm: its network, loader, loss, optimizer and moving average, put together as its ``train.py`` does.
+"""Runs of timm: its network, loader, loss, optimizer and moving average, put together as by its ``train.py``.
 
 The images grow as its ``--train-size-schedule progressive`` makes them: timm's own loader draws a size for
 each batch, and its own transform of that size crops to it. Rate, length, decay and network are the same as
@@ -11,16 +11,11 @@ import io
 import random
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from race.case import Race
-from race.clock import RaceClock, Story
-from race.curves import by_size
-from race.ours import few
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -34,6 +29,10 @@ from effnet.schedule.progressive import StageSettings
 from effnet.training.experiment import Experiment, prepare_experiment
 from effnet.weights.convert import export_state
 from effnet.weights.timm_library import import_timm
+from race.case import Race
+from race.clock import RaceClock, Story
+from race.curves import by_size
+from race.ours import few
 
 EVERY_STEPS = 10
 LOOKS = 6
@@ -42,11 +41,11 @@ LOOKS = 6
 
 def block_string(stage: StageSpec) -> str:
     """Return timm's way to write a stage."""
-    kind = {"mbconv": "ir", "fused_mbconv": "er"}[stage.operation]
-    kind = "cn" if (kind, stage.expand_ratio) == ("er", 1) else kind
-    text = (
-        f"{kind}_r{stage.repeats}_k{stage.kernel_size}_s{stage.stride}_e{stage.expand_ratio}_c{stage.channels}"
-    )
+    # Its blocks that do not expand have names of their own.
+    kinds = {"mbconv": ("ds", "ir"), "fused_mbconv": ("cn", "er")}
+    kind = kinds[stage.operation][stage.expand_ratio > 1]
+    text = f"{kind}_r{stage.repeats}_k{stage.kernel_size}_s{stage.stride}"
+    text += f"_e{stage.expand_ratio}_c{stage.channels}"
     text += f"_se{stage.se_ratio:g}" if stage.se_ratio else ""
     return text + "_skip" * (kind == "cn")
 
@@ -78,7 +77,7 @@ def timm_network(spec: NetworkSpec, settings: StageSettings) -> nn.Module:
     return model
 
 
-def round_not(channels: float, *_: Any, **__: Any) -> int:  # noqa: ANN401 - as timm calls it
+def round_not(channels: float, *_: object, **__: object) -> int:
     """Return a number of channels as it is: ours are rounded already."""
     return int(channels)
 

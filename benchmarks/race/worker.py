@@ -14,10 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from race.case import ARMS, config_of
-from race.races import RACES, quickened
 
 from effnet.files import write_json
+from race.case import ARMS, config_of
+from race.races import RACES, quickened
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
@@ -25,7 +25,14 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     race, arm = RACES[request["race"]], {arm.name: arm for arm in ARMS}[request["arm"]]
     race = quickened(race) if request["quick"] else race
     weights = Path(request["weights"]) if request["weights"] else None
-    config = config_of(race, arm, request["seed"], Path(request["data"]), weights, request["changes"])
+    config = config_of(
+        race,
+        arm,
+        seed=request["seed"],
+        data=Path(request["data"]),
+        weights=weights,
+        extra=request["changes"],
+    )
     if arm.engine == "timm":
         from race.theirs import run_timm  # noqa: PLC0415
 

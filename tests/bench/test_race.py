@@ -1,0 +1,165 @@
+"""The pure parts of ``benchmarks/time_to_accuracy.py``; `tests/peers` has timm's part."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def race():
+    sys.path.insert(0, str(BENCHMARKS))
+    yield lambda name: importlib.import_module(f"race.{name}")
+    sys.path.remove(str(BENCHMARKS))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "race"]:
+        del sys.modules[name]
+
+
+def run(seed, top1, wall, *, curve=(), arm="paper"):
+    steps = 100
+    points = [{"step": step, "wall": at, "cpu": at, "top1": value} for step, at, value in curve]
+    return {
+        "seed": seed,
+        "arm": arm,
+        "top1": top1,
+        "wall": wall,
+        "cpu": wall,
+        "curve": points,
+        "steps": steps,
+    }
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"),
+    [(0.0, 64), (0.5, 64), (0.5 + 0.3 / 16, 68), (0.65, 96), (0.8 - 1e-9, 128), (0.8, 128), (1.0, 128)],
+)
+def test_composer_keeps_half_the_side_for_half_the_run_and_then_grows_it_evenly(race, progress, expected):
+    assert race("composer").side(128, progress) == expected
+
+
+def test_composer_s_ideal_saving_is_half_of_the_arithmetic(race):
+    side = race("composer").side
+    share = sum(side(224, (step + 0.5) / 1000) ** 2 for step in range(1000)) / 1000 / 224**2
+    assert share == pytest.approx(0.5, abs=0.005)
+
+
+def test_composer_takes_the_nearest_pixels_of_each_batch_in_turn(race):
+    composer = race("composer").Composer(8, 10)
+    images = torch.arange(64.0).view(1, 1, 8, 8)
+    seen = [composer.resized(images) for _ in range(10)]
+    assert [batch.shape[-1] for batch in seen] == [composer.size(step) for step in range(10)]
+    assert torch.equal(seen[0], images[..., ::2, ::2])
+    assert seen[-1] is images
+
+
+def test_time_and_images_are_told_by_size(race):
+    points = [
+        {"step": 0, "image_size": 64, "images": 0, "wall": 3.0, "cpu": 2.0},
+        {"step": 2, "image_size": 64, "images": 16, "wall": 5.0, "cpu": 3.0},
+        {"step": 3, "image_size": 128, "images": 24, "wall": 9.0, "cpu": 6.0},
+        {"step": 5, "image_size": 64, "images": 40, "wall": 10.0, "cpu": 7.0},
+    ]
+    small, large = race("curves").by_size(points)
+    assert small == {"image_size": 64, "wall": 3.0, "cpu": 2.0, "images": 32, "steps": 4}
+    assert large == {"image_size": 128, "wall": 4.0, "cpu": 3.0, "images": 8, "steps": 1}
+
+
+@pytest.mark.parametrize(("top1", "expected"), [(0.4, 10.0), (0.5, 20.0), (0.61, 30.0), (0.7, None)])
+def test_an_accuracy_is_reached_where_it_was_first_seen(race, top1, expected):
+    curve = [(10, 10.0, 0.45), (50, 20.0, 0.6), (70, 25.0, 0.55), (100, 29.0, 0.66)]
+    # The end is judged by all images, not by those of the last look.
+    assert race("curves").seconds_to(run(0, 0.65, 30.0, curve=curve), top1) == expected
+
+
+def test_ratios_and_differences_are_those_of_twins(race):
+    curves = race("curves")
+    fixed = [run(0, 0.5, 100.0), run(1, 0.6, 200.0)]
+    others = [run(1, 0.7, 50.0), run(0, 0.45, 50.0), run(2, 0.9, 1.0)]
+    assert curves.ratios(others, fixed) == [0.25, 0.5]
+    assert curves.differences(others, fixed) == pytest.approx([0.1, -0.05])
+
+
+def test_what_is_left_out_does_not_count(race, monkeypatch):
+    clock = race("clock")
+    now = [0.0]
+    monkeypatch.setattr(clock, "_now", lambda: clock.Spent(now[0], 2 * now[0]))
+    running = clock.RaceClock()
+    now[0] = 3.0
+    with running.stopped():
+        now[0] = 10.0
+    assert running.spent == (3.0, 6.0)
+    before = running.spent
+    now[0] = 11.0
+    running.leave_out_since(before)
+    now[0] = 12.0
+    assert running.spent == (4.0, 8.0)
+
+
+def test_the_table_has_every_arm_and_what_it_says_is_in_the_document(race, tmp_path):
+    page, case = race("page"), race("case")
+    sizes = [{"image_size": 64, "wall": 5.0, "cpu": 5.0, "images": 10, "steps": 1}]
+    runs = {}
+    for arm in case.ARMS:
+        for seed in range(2):
+            made = run(seed, 0.5 + 0.01 * seed, 10.0 if arm.name == "fixed" else 4.0, arm=arm.name)
+            runs[f"flowers {arm.name} {seed}"] = made | {
+                "images": 10,
+                "sizes": sizes,
+                "start": {"wall": 0.5, "cpu": 0.5},
+            }
+    report = {"races": {"flowers": {"title": "Flowers"}}, "runs": runs}
+    text = page.table(report)
+    assert all(arm.label in text for arm in case.ARMS)
+    assert "0.40 (0.40 to 0.40)" in text
+    assert "64: 5 (100%)" in text
+    document = tmp_path / "results.md"
+    document.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n", encoding="utf-8")
+    page.fill(document, text)
+    assert document.read_text(encoding="utf-8") == f"before\n{page.BEGIN}\n{text}\n{page.END}\nafter\n"
+    page.picture(report, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+def test_a_document_without_a_place_for_the_table_is_left_alone(race, tmp_path):
+    page = race("page")
+    document = tmp_path / "results.md"
+    document.write_text("nothing", encoding="utf-8")
+    with pytest.raises(ValueError, match="has no place between"):
+        page.fill(document, "table")
+    assert document.read_text(encoding="utf-8") == "nothing"
+
+
+def test_all_arms_of_a_race_differ_in_nothing_but_their_schedule(race):
+    """Length, optimizer, decay, crops and the last stage's values are those of the fixed size."""
+    case, races = race("case"), race("races")
+    for contest in races.RACES.values():
+        configs = {
+            arm.name: case.config_of(
+                contest, arm, seed=0, data=Path("photos"), weights=Path("weights"), extra=[]
+            )
+            for arm in case.ARMS
+        }
+        fixed = configs["fixed"]
+        assert fixed.progressive.image_size == (contest.full, contest.full)
+        for arm in case.ARMS:
+            config = configs[arm.name]
+            same = ("model", "data", "augment", "optimizer", "ema", "evaluate")
+            assert all(getattr(config, part) == getattr(fixed, part) for part in same)
+            assert config.train.epochs == fixed.train.epochs * arm.length
+            assert config.progressive.image_size[1] == contest.full
+            for name in ("randaugment_magnitude", "mixup_alpha", "dropout_rate", "drop_path_rate"):
+                assert getattr(config.progressive, name)[1] == getattr(fixed.progressive, name)[1]
+
+
+def test_runs_that_are_done_are_not_done_again(race, tmp_path):
+    sys.path.insert(0, str(BENCHMARKS))
+    script = importlib.import_module("time_to_accuracy")
+    arguments = script.parsed([str(tmp_path), "--races", "flowers", "--arms", "fixed,timm", "--seeds", "2"])
+    left = script.jobs(arguments, {"flowers fixed 0": {}})
+    assert [script.key(**job) for job in left] == ["flowers timm 0", "flowers fixed 1", "flowers timm 1"]
+    assert json.dumps(left)
