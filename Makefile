@@ -5,7 +5,7 @@ PEERS := .venv-peers
 BENCH := .venv-bench
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check format peers bench-input bench-cpu results-page clean
+.PHONY: install demo test check format peers bench-input bench-cpu bench-time-to-accuracy results-page clean
 
 install: $(VENV)/.installed
 
@@ -46,6 +46,12 @@ bench-input: $(BENCH)/.installed
 # Half an hour at rest; what was interrupted goes on. make bench-cpu ARGS="--quick", or ARGS="--only 'train v2-s'"
 bench-cpu: $(PEERS)/.runtimes
 	$(PEERS)/bin/python benchmarks/cpu_speed.py $(ARGS)
+
+# A folder with flower_photos and cifar10 is needed, and half an hour of two cores at rest; what was interrupted
+# goes on. make bench-time-to-accuracy DATA=folder ARGS="--weights weights-of-v2-b0.safetensors"
+bench-time-to-accuracy: $(PEERS)/.installed
+	@test -n "$(DATA)" || { echo "name a folder: make bench-time-to-accuracy DATA=folder" >&2; exit 2; }
+	$(PEERS)/bin/python benchmarks/time_to_accuracy.py "$(DATA)" $(ARGS)
 
 $(PEERS)/.runtimes: $(PEERS)/.installed
 	$(PEERS)/bin/python -m pip install --quiet --constraint constraints-peers.txt --editable ".[rivals]"

@@ -69,7 +69,7 @@ def jobs(arguments: argparse.Namespace, done: dict[str, Any]) -> list[dict[str, 
     found = []
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         for race in arguments.races.split(","):
-            if RACES[race].needs_weights and not arguments.weights:
+            if RACES[race].needs_weights and not (arguments.weights or arguments.quick):
                 continue
             for arm in arguments.arms.split(","):
                 if key(race, arm, seed) not in done:
