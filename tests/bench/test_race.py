@@ -121,7 +121,13 @@ def test_the_table_has_every_arm_and_what_it_says_is_in_the_document(race, tmp_p
     document.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n", encoding="utf-8")
     page.fill(document, text)
     assert document.read_text(encoding="utf-8") == f"before\n{page.BEGIN}\n{text}\n{page.END}\nafter\n"
-    page.picture(report, tmp_path / "picture.png")
+
+
+def test_the_picture_is_drawn(race, tmp_path):
+    curve = [(50, 2.0, 0.3), (100, 4.0, 0.5)]
+    runs = {"flowers fixed 0": run(0, 0.5, 4.0, arm="fixed", curve=curve)}
+    report = {"races": {"flowers": {"title": "Flowers"}}, "runs": runs}
+    race("page").picture(report, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 1000
 
 
