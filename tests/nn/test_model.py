@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from effnet.arch import NetworkSpec, StageSpec, family, network_cost
+from effnet.arch import NetworkSpec, StageSpec, family, load_spec, network_cost
 from effnet.nn import EfficientNet, build_model
+from effnet.nn import model as model_module
 from effnet.nn.blocks import Block
 from effnet.nn.layers import Dropout, SameConv2d, StemPool, StochasticDepth, activation
+from effnet.nn.model import Checkpointing
 
 
 def tiny(**changes: object) -> NetworkSpec:
@@ -237,9 +239,10 @@ def test_rates_are_not_part_of_the_weights():
     assert not [name for name in EfficientNet(tiny()).state_dict() if name.endswith("rate")]
 
 
+@pytest.mark.parametrize("kind", [True, "selective"])
 @pytest.mark.parametrize("make", [tiny, tiny_classic])
-def test_gradient_checkpointing_changes_neither_gradients_nor_statistics(make):
-    def trained(*, gradient_checkpointing: bool) -> EfficientNet:
+def test_gradient_checkpointing_changes_neither_gradients_nor_statistics(make, kind):
+    def trained(*, gradient_checkpointing: Checkpointing) -> EfficientNet:
         torch.manual_seed(0)
         model = EfficientNet(make(), gradient_checkpointing=gradient_checkpointing)
         model.set_drop_path(0.5)
@@ -247,11 +250,30 @@ def test_gradient_checkpointing_changes_neither_gradients_nor_statistics(make):
         model(torch.rand(4, 3, 32, 32)).square().sum().backward()
         return model
 
-    plain, recomputed = trained(gradient_checkpointing=False), trained(gradient_checkpointing=True)
+    plain, recomputed = trained(gradient_checkpointing=False), trained(gradient_checkpointing=kind)
     for one, other in zip(plain.parameters(), recomputed.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad)
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(value, recomputed.state_dict()[name], msg=name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [(False, []), ("selective", [0, 1, 2, 3, 4]), (True, [0, 1, 2, 3, 4, 5])],
+)
+def test_selective_checkpointing_recomputes_what_has_large_maps(monkeypatch, kind, expected):
+    """Of V2-B0, whose last stage alone has maps of a 32nd of the image."""
+    recomputed = []
+    monkeypatch.setattr(
+        model_module, "checkpoint", lambda block, x, **_: recomputed.append(block) or block(x)
+    )
+    model = EfficientNet(load_spec("v2-b0"), gradient_checkpointing=kind)
+    model(torch.rand(2, 3, 32, 32))
+    stages = [next(i for i, stage in enumerate(model.stages) if block in list(stage)) for block in recomputed]
+    assert sorted(set(stages)) == expected
+    assert len(recomputed) == sum(len(model.stages[stage]) for stage in expected)
+    model.eval()(torch.rand(2, 3, 32, 32))
+    assert len(recomputed) == len(stages)
 
 
 def test_initialisation_is_as_released():

@@ -13,7 +13,7 @@ from effnet.arch.io import load_spec
 from effnet.arch.spec import NetworkSpec
 from effnet.errors import UserError
 from effnet.kernels import Kernels
-from effnet.nn.model import EfficientNet
+from effnet.nn.model import Checkpointing, EfficientNet
 from effnet.nn.network import Network
 from effnet.nn.timm_network import TimmNetwork
 from effnet.weights import LoadedWeights, fit_state, load_weights
@@ -39,7 +39,7 @@ def build_model(
     num_classes: int | None = None,
     in_channels: int | None = None,
     class_names: Sequence[str] | None = None,
-    gradient_checkpointing: bool = False,
+    gradient_checkpointing: Checkpointing = False,
     kernels: Kernels = "plain",
     classifier_bias: float = 0.0,
 ) -> Network:
@@ -54,7 +54,7 @@ def build_model(
         in_channels: Channels of the images; the stem's weights are adapted.
         class_names: Names of the classes; loaded rows of the classifier are kept for names it shares with
             the weights.
-        gradient_checkpointing: Recompute blocks in the backward pass to save memory.
+        gradient_checkpointing: Which blocks to recompute in the backward pass to save memory.
         kernels: What `effnet.kernels` computes in training mode, as for `EfficientNet`.
         classifier_bias: Where the biases of classes begin that the weights do not know.
 
@@ -91,7 +91,7 @@ def build_model(
     return model
 
 
-def _fresh(spec: AnySpec, *, gradient_checkpointing: bool, kernels: Kernels) -> Network:
+def _fresh(spec: AnySpec, *, gradient_checkpointing: Checkpointing, kernels: Kernels) -> Network:
     if isinstance(spec, NetworkSpec):
         return EfficientNet(spec, gradient_checkpointing=gradient_checkpointing, kernels=kernels)
     if gradient_checkpointing:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import groupby
+from itertools import accumulate, groupby
+from operator import mul
+from typing import Literal, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,6 +21,13 @@ from effnet.nn.blocks import Block
 from effnet.nn.init import initialize
 from effnet.nn.layers import ConvNorm, Dropout, StemPool
 from effnet.nn.network import Network
+
+Checkpointing: TypeAlias = Literal[False, True, "selective"]
+"""Which blocks the backward pass computes anew from their input instead of keeping what is in between: none,
+all, or ``selective`` those with large maps. Behind them a block costs as much to compute, as its weights have
+to be read for few pixels, and keeps little."""
+_LARGE_MAPS = 16
+"""Maps have at least this part of the image's side where they are large."""
 
 
 class EfficientNet(Network):
@@ -33,11 +42,10 @@ class EfficientNet(Network):
     spec: NetworkSpec
 
     def __init__(
-        self, spec: NetworkSpec, *, gradient_checkpointing: bool = False, kernels: Kernels = "plain"
+        self, spec: NetworkSpec, *, gradient_checkpointing: Checkpointing = False, kernels: Kernels = "plain"
     ) -> None:
         super().__init__()
         self.spec = spec
-        self.gradient_checkpointing = gradient_checkpointing
         self.stem = ConvNorm(
             spec, spec.in_channels, spec.stem_channels, kernel_size=spec.stem_kernel_size, stride=2
         )
@@ -54,6 +62,7 @@ class EfficientNet(Network):
         for module in self.modules():
             if isinstance(module, Block | ConvNorm):
                 module.kernels = kernels
+        self._recomputed = self._recomputed_blocks(gradient_checkpointing)
         initialize(self)
 
     def forward(self, images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N K"]:
@@ -95,8 +104,22 @@ class EfficientNet(Network):
             yield f"stage{number}", x
         yield "head", self.head(x)
 
+    def _recomputed_blocks(self, gradient_checkpointing: Checkpointing) -> frozenset[nn.Module]:
+        """Return the blocks that the backward pass computes anew."""
+        blocks = [block for stage in self.stages for block in stage.children()]
+        strides = accumulate(
+            (block.stride for block in self.spec.blocks()), mul, initial=4 if self.spec.stem_pooling else 2
+        )
+        next(strides)  # Of what the first block is given.
+        is_selective = gradient_checkpointing == "selective"
+        return frozenset(
+            block
+            for block, stride in zip(blocks, strides, strict=True)
+            if gradient_checkpointing and (stride <= _LARGE_MAPS or not is_selective)
+        )
+
     def _run(self, block: nn.Module, x: Tensor) -> Tensor:
-        if not (self.gradient_checkpointing and self.training):
+        if not (block in self._recomputed and self.training):
             return block(x)
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

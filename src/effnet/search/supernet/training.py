@@ -211,7 +211,7 @@ def _check(experiment: Experiment) -> None:
     config = experiment.config
     asked = {
         "model.weights": bool(config.model.weights),
-        "model.gradient_checkpointing": config.model.gradient_checkpointing,
+        "model.gradient_checkpointing": bool(config.model.gradient_checkpointing),
         "train.head_epochs": config.train.head_epochs > 0,
         "train.layer_decay": config.train.layer_decay != 1.0,
     }
