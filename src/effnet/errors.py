@@ -97,7 +97,8 @@ def _sentence(problem: ErrorDetails, kind: type, where: str) -> str:
         case "value_error":
             return f"{where}: {f'in {path}, ' if path else ''}{context['error']}"
         case "literal_error":
-            allowed = re.findall(r"'([^']*)'", context["expected"])
+            names = re.findall(r"'([^']*)'|(True|False)", context["expected"])
+            allowed = [name or value.lower() for name, value in names]
             nearest = _nearest(str(problem["input"]), allowed)
             hint = f"; did you mean '{nearest}'?" if nearest else ""
             return f"{subject} must be one of {', '.join(allowed)}, got {got}{hint}"
