@@ -260,7 +260,7 @@ def test_no_recipe_gives_the_defaults_and_later_overrides_win():
             "got 'bf61'; did you mean 'bf16'?",
         ),
         (
-            ["model.gradient_checkpointing=selectiv"],
+            "model.gradient_checkpointing=selectiv",
             "the overrides: model.gradient_checkpointing must be one of false, true, selective, got "
             "'selectiv'; did you mean 'selective'?",
         ),
