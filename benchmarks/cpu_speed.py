@@ -35,7 +35,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 from side_by_side.case import Case
-from side_by_side.power import processor, state
+from side_by_side.power import free_bytes, processor, state
 from side_by_side.ways import Way, ways_of
 
 from effnet.files import write_json
@@ -64,6 +64,8 @@ TOLERANCE = {
 }
 """Largest relative difference of a loss, or of logits from the largest logit of an image; bf16 has 8 bits."""
 TURN_SECONDS, MOST_CALLS = 0.4, 10
+SHARE_OF_MEMORY = 0.7
+"""Of what is free, that the ways of a case may keep between their turns."""
 PAUSE = 0.05
 """For the threads of the last way to fall asleep."""
 
@@ -162,6 +164,14 @@ def checked(case: Case, ways: tuple[Way, ...], workers: dict[str, Worker]) -> di
     return found
 
 
+def turn(worker: Worker, calls: int, *, rests: bool) -> dict[str, Any]:
+    """Let a way have its turn."""
+    answer = worker.ask(do="time", calls=calls, is_rested=rests)
+    if rests:
+        worker.ask(do="rest")
+    return answer
+
+
 def measure(case: Case, ways: tuple[Way, ...], workers: dict[str, Worker], rounds: int) -> dict[str, Any]:
     """Prepare, check and time one case."""
     folder = Path(tempfile.mkdtemp(prefix="side-by-side-"))
@@ -173,8 +183,11 @@ def measure(case: Case, ways: tuple[Way, ...], workers: dict[str, Worker], round
                 workers[way.name] = Worker(way)
             about[way.name] = workers[way.name].ask(do="prepare", case=case.to_dict(), folder=str(folder))
         checks = checked(case, ways, workers)
+        peaks = {name: workers[name].ask(do="rest")["peak_bytes"] for name in names}
+        # What a way keeps for its next turn, the others cannot have. Resting costs a call at each turn.
+        rests = sum(peaks.values()) > SHARE_OF_MEMORY * free_bytes()
         # What comes first is slower: pages, kernels, graphs, branch predictors.
-        warm = {name: workers[name].ask(do="time", calls=2)["seconds"][-1] for name in names}
+        warm = {name: turn(workers[name], 2, rests=rests)["seconds"][-1] for name in names}
         calls = {name: min(max(round(TURN_SECONDS / warm[name]), 1), MOST_CALLS) for name in names}
         turns: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         states = []
@@ -182,7 +195,7 @@ def measure(case: Case, ways: tuple[Way, ...], workers: dict[str, Worker], round
             states.append(state())
             for name in names:
                 time.sleep(PAUSE)
-                turns[name].append(workers[name].ask(do="time", calls=calls[name]))
+                turns[name].append(turn(workers[name], calls[name], rests=rests))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return case.to_dict() | {
@@ -190,6 +203,8 @@ def measure(case: Case, ways: tuple[Way, ...], workers: dict[str, Worker], round
         "seconds": {name: [statistics.median(turn["seconds"]) for turn in turns[name]] for name in names},
         "cpu_seconds": {name: [turn["cpu"] / len(turn["seconds"]) for turn in turns[name]] for name in names},
         "calls_a_turn": calls,
+        "peak_bytes": peaks,
+        "rests": rests,
         "checks": checks,
         "about": about,
         "states": states,

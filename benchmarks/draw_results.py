@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
-from results_page import input, racing, searching, serving, speed
+from results_page import gpu, input, racing, searching, serving, speed
 from results_page.documents import for_readme, for_results, updated
 from results_page.section import Section, read
 
@@ -23,6 +23,7 @@ HERE = Path(__file__).resolve().parent
 KINDS = (
     (speed, "Training steps and answers on a processor", "make bench-cpu"),
     (racing, "Time to a stated accuracy", racing.COMMAND),
+    (gpu, "Training steps and answers on a GPU", gpu.COMMAND),
     (input, "The input pipeline", "make bench-input DATA=photos"),
     (serving, "Predicting, serving and exported files", "python benchmarks/predict_speed.py RUN PHOTOS"),
     (searching, "Searches and ablations", "effnet search PHOTOS"),

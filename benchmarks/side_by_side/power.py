@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from pathlib import Path
@@ -60,6 +61,13 @@ def state() -> dict[str, Any]:
         "mhz": clocks,
         "celsius": [int(value) / 1000 for value in temperatures if value],
     }
+
+
+def free_bytes() -> float:
+    """Return the memory that processes can still have; without end where nothing says so."""
+    text = _read(Path("/proc/meminfo")) or ""
+    found = dict(_field(line) for line in text.splitlines()).get("MemAvailable")
+    return int(found.split()[0]) * 1024 if found else math.inf
 
 
 def _field(line: str) -> tuple[str, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
+import resource
 import sys
 import time
 import traceback
@@ -70,14 +72,28 @@ class Way:
         save_file({"logits": logits.clone().contiguous()}, file)
         return {"logits": str(file)}
 
-    def time(self, calls: int) -> dict[str, Any]:
-        """Return the seconds of each call, by `fair_clock`, and the processors' seconds of all of them."""
+    def time(self, calls: int, *, is_rested: bool = False) -> dict[str, Any]:
+        """Return the seconds of each call, by `fair_clock`, and the processors' seconds of all of them.
+
+        Args:
+            calls: How many.
+            is_rested: Whether `rest` came before; then a call that is not timed gets the memory back.
+        """
+        if is_rested:
+            self._made.call()
         seconds, spent, clock = [], time.process_time(), fair_clock()
         for _ in range(calls):
             started = clock()
             self._made.call()
             seconds.append(clock() - started)
         return {"seconds": seconds, "cpu": time.process_time() - spent}
+
+    def rest(self) -> dict[str, Any]:
+        """Give back what memory is free, for those who are next; return the most that there was."""
+        gc.collect()
+        if sys.platform == "linux":
+            ctypes.CDLL(None).malloc_trim(0)
+        return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
 
 def main() -> None:
@@ -94,8 +110,10 @@ def main() -> None:
                 answer = way.prepare(Case(**request["case"]), Path(request["folder"]))
             elif what == "check":
                 answer = way.check(request["steps"], request["conventions"])
+            elif what == "rest":
+                answer = way.rest()
             else:
-                answer = way.time(request["calls"])
+                answer = way.time(**request)
         except Exception as error:  # Told to whoever asked.
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
-from side_by_side import ours, power, ways
+from side_by_side import ours, power, ways, worker
 from side_by_side.case import Case
 from side_by_side.table import fastest, ratio, table
 
@@ -134,6 +134,39 @@ def test_logits_differ_relative_to_the_largest_of_their_image(tmp_path):
     assert cpu_speed.difference("infer", files[1], files[0]) == pytest.approx(0.1)
 
 
+def test_ways_give_memory_back_between_turns_where_it_is_scarce(monkeypatch):
+    asked = []
+
+    class Remembers:
+        def __init__(self, way):
+            self.name = way.name
+
+        def ask(self, do, **request):
+            asked.append((self.name, do, request.get("is_rested")))
+            answers = {"check": {"losses": [7.0] * 3}, "rest": {"peak_bytes": 3e9}}
+            return answers.get(do, {"seconds": [0.5, 0.5], "cpu": 1.0})
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(cpu_speed, "Worker", Remembers)
+    monkeypatch.setattr(cpu_speed, "PAUSE", 0.0)
+    wanted = chosen(TRAIN, "timm")
+    for free, rests in ((1e10, False), (8e9, True)):
+        asked.clear()
+        monkeypatch.setattr(cpu_speed, "free_bytes", lambda free=free: free)
+        found = cpu_speed.measure(TRAIN, wanted, {}, rounds=2)
+        assert found["rests"] is rests
+        assert found["peak_bytes"] == {"effnet": 3e9, "timm": 3e9}
+        assert asked.count(("timm", "time", rests)) == 3
+        assert asked.count(("timm", "rest", None)) == (4 if rests else 1)
+
+
+def test_resting_says_how_much_memory_there_was():
+    way = worker.Way("effnet", "effnet")
+    assert way.rest()["peak_bytes"] > 1e8
+
+
 def measured(**seconds):
     about = {name: {"precision": "bf16" if "bf16" in name else "fp32"} for name in seconds}
     return TRAIN.to_dict() | {"key": TRAIN.key, "seconds": seconds, "ways": about}
@@ -153,6 +186,7 @@ def test_the_record_says_what_the_processor_is_and_does():
     assert set(about["flags"]) <= set(power.FLAGS)
     assert "scaling_governor" in about["clocks_and_power"] or about["note"]
     assert now["load"] >= 0
+    assert power.free_bytes() > 1e6
     json.dumps([about, now])
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import draw_results
 import pytest
-from results_page import documents, racing, speed
+from results_page import documents, gpu, racing, speed
 from results_page.section import Bar, bars
 from side_by_side.case import Case
 
@@ -98,6 +98,54 @@ def test_the_page_has_every_section_with_its_command_hardware_versions_and_date(
     # Medians of ratios within a round, and not ratios of medians.
     assert "1.50 (1.40 to 1.60)" in text
     assert "make bench-input DATA=photos" in text.partition("Not measured")[2]
+
+
+def on_gpu():
+    names = {"effnet triton": [0.016, 0.017], "timm compiled": [0.025, 0.026]}
+    found = Case(kind="train", network="v2-s", size=300, batch=64, optimizer="rmsprop_tf")
+    return {
+        "environment": {"devices": ["A GPU"], "started": "2026-11-26T18:00:00+00:00"},
+        "device": "cuda",
+        "precision": "bf16",
+        "roofs": {"name": "A GPU", "bytes_per_second": 4.2e12, "flops_per_second": 7e14},
+        "left_out": {"train v2-m 384px": "no time was left"},
+        "cases": {
+            found.key: found.to_dict()
+            | {
+                "key": found.key,
+                "seconds": names,
+                "peak_bytes": {"effnet triton": 8e9, "timm compiled": None},
+                "roofline": {
+                    "share_of_bandwidth": dict.fromkeys(names, 0.5),
+                    "share_of_arithmetic": dict.fromkeys(names, 0.2),
+                },
+                "shares": {"effnet triton": {"shares": {"norm": 0.4, "conv": 0.6}}},
+                "ways": {name: {"includes": "a step"} for name in names},
+                "left_out": {"timm": "timm is not installed"},
+            }
+        },
+    }
+
+
+def test_a_gpu_has_rates_memory_roofs_and_shares(tmp_path):
+    (tmp_path / gpu.FILE).write_text(json.dumps(on_gpu()))
+    (section,) = gpu.sections(tmp_path)
+    assert [chart.title for chart in section.charts] == [
+        "V2-S, 300 px, batch 64",
+        "V2-S, 300 px, batch 64: peak memory",
+    ]
+    assert "goal 4000" in section.charts[0].svg
+    assert section.tables[0].rows[0][1:] == (
+        "effnet triton",
+        "3,879",
+        "16.50",
+        "8.00",
+        "50%",
+        "20%",
+        "norm 40%, conv 60%",
+    )
+    assert "timm: timm is not installed. train v2-m 384px: no time was left." in section.notes[-1]
+    assert "4.20 TB/s" in section.says
 
 
 def test_the_page_fetches_nothing_and_escapes_what_is_named(results):
