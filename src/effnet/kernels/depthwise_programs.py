@@ -24,7 +24,7 @@ def _tile_pixels(width, TILE_HEIGHT: tl.constexpr, TILE_WIDTH: tl.constexpr):
 
 @triton.jit
 @no_type_check
-def forward_program(
+def depthwise_forward_program(
     x_ptr,
     weight_ptr,
     out_ptr,
@@ -65,7 +65,7 @@ def forward_program(
 
 @triton.jit
 @no_type_check
-def input_gradient_program(
+def depthwise_input_gradient_program(
     gradient_ptr,
     weight_ptr,
     out_ptr,
@@ -131,7 +131,7 @@ def _product(
 
 @triton.jit
 @no_type_check
-def weight_gradient_program(
+def depthwise_weight_gradient_program(
     gradient_ptr,
     x_ptr,
     out_ptr,

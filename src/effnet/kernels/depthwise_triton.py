@@ -44,7 +44,7 @@ def convolve(
     """Return the output in the type and layout of ``x``."""
     height, width = x.shape[2:]
     out = empty_in_layout_of(x, *geometry.out_size(height, width))
-    _over_tiles(programs.forward_program, x, weight, out, geometry, (height, width, *out.shape[2:]))
+    _over_tiles(programs.depthwise_forward_program, x, weight, out, geometry, (height, width, *out.shape[2:]))
     return out
 
 
@@ -59,7 +59,7 @@ def input_gradient(
     """Return the gradient of the input, which has these many pixels."""
     out = empty_in_layout_of(gradient, height, width)
     sizes = (height, width, *gradient.shape[2:])
-    _over_tiles(programs.input_gradient_program, gradient, weight, out, geometry, sizes)
+    _over_tiles(programs.depthwise_input_gradient_program, gradient, weight, out, geometry, sizes)
     return out
 
 
@@ -105,7 +105,7 @@ def weight_gradient(
     parts = triton.cdiv(rows, share)
     sums = torch.empty((parts, size * size, channels), dtype=exact_dtype(x.dtype), device=x.device)
     with on_device_of(x):
-        programs.weight_gradient_program[parts * size, columns](
+        programs.depthwise_weight_gradient_program[parts * size, columns](
             gradient,
             x,
             sums,
