@@ -5,7 +5,7 @@ PEERS := .venv-peers
 BENCH := .venv-bench
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check format peers bench-input bench-cpu bench-time-to-accuracy results-page clean
+.PHONY: install demo test check format peers bench-input bench-cpu bench-gpu bench-time-to-accuracy results-page clean
 
 install: $(VENV)/.installed
 
@@ -52,6 +52,13 @@ bench-cpu: $(PEERS)/.runtimes
 bench-time-to-accuracy: $(PEERS)/.installed
 	@test -n "$(DATA)" || { echo "name a folder: make bench-time-to-accuracy DATA=folder" >&2; exit 2; }
 	$(PEERS)/bin/python benchmarks/time_to_accuracy.py "$(DATA)" $(ARGS)
+
+# Ten minutes. By $(PYTHON) as it is, because a torch for the GPU cannot be had everywhere: give it what effnet
+# needs with `pip install --editable .`, and timm and Triton where they are to take part.
+bench-gpu:
+	@$(PYTHON) -c "import sys, torch; sys.exit(not torch.cuda.is_available())" 2>/dev/null || \
+		{ echo "'$(PYTHON)' has no torch with a GPU; give another: make bench-gpu PYTHON=..." >&2; exit 2; }
+	PYTHONPATH=src$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) benchmarks/gpu_speed.py $(ARGS)
 
 $(PEERS)/.runtimes: $(PEERS)/.installed
 	$(PEERS)/bin/python -m pip install --quiet --constraint constraints-peers.txt --editable ".[rivals]"

@@ -115,7 +115,8 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         self._process.kill()
-        self._process.wait()
+        with self._process:  # Which closes its pipes.
+            pass
 
 
 class Bench:
@@ -273,11 +274,11 @@ class Bench:
         """Return images a second that bandwidth and arithmetic allow, and the share that each way reaches."""
         case, roofs = planned.case, self._report["roofs"]
         spec = load_spec(case.network)
-        cost = network_cost(spec, case.size)
+        cost, element = network_cost(spec, case.size), {"bf16": 2, "fp32": 4}[self._report["precision"]]
         if case.kind == "train":
-            moved, macs = MODEL_BYTES * cost.activations, 3 * cost.macs
+            moved, macs = MODEL_BYTES // 2 * element * cost.activations, 3 * cost.macs
         else:  # Folded and fused: each output written once and read once.
-            moved, macs = 4 * cost.activations + 2 * cost.params // case.batch, cost.macs
+            moved, macs = element * (2 * cost.activations + cost.params // case.batch), cost.macs
         by_bytes = roofs["bytes_per_second"] / moved
         by_arithmetic = roofs["flops_per_second"] / (2 * macs)
         rates = {name: case.batch / statistics.median(values) for name, values in seconds.items()}
@@ -340,6 +341,8 @@ def parsed(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-compile", dest="compiles", action="store_false", help="without torch.compile")
     parser.add_argument("--quick", action="store_true", help="tiny cases, to see that it works")
     arguments = parser.parse_args(given)
+    if arguments.minutes < 1:
+        parser.error(f"--minutes is {arguments.minutes:g}; give 1 or more")
     if arguments.device == "cuda" and not _has_gpu():
         parser.error("there is no CUDA device; --device cpu --quick checks this script without one")
     if arguments.device == "cpu":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from side_by_side.case import Case
 
@@ -26,8 +26,8 @@ class Way:
     """Mode of ``torch.compile``; compiling is done before anything is timed, for all ways at once."""
     is_graph: bool = False
     """Recorded as a CUDA graph and replayed."""
-    recomputes: bool = False
-    """Blocks in the backward pass, for less memory."""
+    recomputing: Literal[False, True, "selective"] = False
+    """``model.gradient_checkpointing``, for less memory."""
     needs: tuple[str, ...] = ()
     """Modules without which it cannot run."""
 
@@ -43,12 +43,10 @@ class Way:
 
 
 STEP = (
-    "a uint8 batch that is on the device normalised, forward and backward pass under autocast, channels last, "
+    "a uint8 batch on the device normalised, forward and backward pass under autocast, channels last, "
     "dropout and drop-path 0.2, label smoothing, RMSprop as TensorFlow's, moving average; "
 )
-ANSWER = (
-    "a batch that is on the device and normalised, the network and it in the precision and channels last; "
-)
+ANSWER = "a normalised batch on the device, network and batch in the precision and channels last; "
 TRAIN = (
     Way(name="effnet", library="effnet", includes=STEP + "PyTorch's own kernels"),
     Way(name="timm", library="timm", includes=STEP + "multi-tensor RMSpropTF, ModelEmaV3", needs=("timm",)),
@@ -93,7 +91,15 @@ TRAIN = (
         library="effnet",
         includes=STEP + "train.kernels=triton-norm, model.gradient_checkpointing=true",
         kernels="triton-norm",
-        recomputes=True,
+        recomputing=True,
+        needs=("triton",),
+    ),
+    Way(
+        name="effnet recomputing some",
+        library="effnet",
+        includes=STEP + "train.kernels=triton-norm, model.gradient_checkpointing=selective",
+        kernels="triton-norm",
+        recomputing="selective",
         needs=("triton",),
     ),
     Way(
@@ -176,8 +182,8 @@ PLAN = (
     _infer("v2-l", 480, 16, 1.0, ms_A100_TensorRT_fp16=27.7, ms_V100_TensorRT_fp16=56.3, ms_V100_paper=98.0),
     _infer("v2-l", 480, 128, 1.0),
 )
-"""Published: 2104.00298 tables 7, 10 and 11 (V100, fp16, batch 16 in ms, batch 128 in images/s), the README of
-google/automl (TensorRT 8.0, ms a batch), and NVIDIA's DeepLearningExamples (training)."""
+"""Published: 2104.00298 tables 7, 10 and 11 (V100, fp16, batch 16 in ms, batch 128 in images/s), the README
+of google/automl (TensorRT 8.0, ms a batch), and NVIDIA's DeepLearningExamples (training)."""
 QUICK = (
     _train("v2-b0", 32, 4, 1.0, is_full=True),
     _train("v1-b0", 32, 4, 1.0),
@@ -221,6 +227,6 @@ def _obstacle(way: Way, *, device: str, compiles: bool) -> str:
     if device == "cpu" and way.needs_gpu:
         return "there are no CUDA graphs on a processor"
     if way.is_compiled and not compiles:
-        return "--no-compile"
+        return "nothing is compiled, on a processor or with --no-compile"
     missing = [module for module in way.needs if find_spec(module) is None]
     return f"not installed: {', '.join(missing)}" if missing else ""

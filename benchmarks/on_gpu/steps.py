@@ -53,7 +53,7 @@ def run_of(case: Case, way: Way, device: torch.device, precision: Precision) -> 
         memory_format="channels_last",
         micro_batch_size=0,
     )
-    model = replace(run.config.model, gradient_checkpointing=way.recomputes)
+    model = replace(run.config.model, gradient_checkpointing=way.recomputing)
     return replace(run, config=replace(run.config, train=train, model=model), device=device)
 
 
@@ -92,12 +92,13 @@ class TrainOurs:
 
 
 class TrainTimm:
-    """Steps of timm's ``train.py`` at its best: --amp, --channels-last, multi-tensor optimizer and average."""
+    """Steps of timm's ``train.py`` at its best: --amp, --channels-last, multi-tensor updates."""
 
     def __init__(
         self, case: Case, way: Way, folder: Path, device: torch.device, precision: Precision
     ) -> None:
         timm = import_timm()
+        torch.backends.cudnn.benchmark = True  # As its train.py does, and effnet in `initial_state`.
         from timm.loss import LabelSmoothingCrossEntropy  # noqa: PLC0415
         from timm.optim import create_optimizer_v2  # noqa: PLC0415
 
@@ -160,12 +161,13 @@ class TrainTimm:
 
 
 class Infer:
-    """Answers: the network and its pixels in the precision, not autocast, which would convert weights anew."""
+    """Answers: network and pixels in the precision, not autocast, which would convert weights anew."""
 
     def __init__(
         self, case: Case, way: Way, folder: Path, device: torch.device, precision: Precision
     ) -> None:
         torch.manual_seed(SEED)
+        torch.backends.cudnn.benchmark = True
         spec = replace(family.network(case.network), num_classes=CLASSES)
         ours = build_model(spec).eval()
         if way.library == "effnet":
@@ -210,7 +212,9 @@ class Infer:
         return self.call()[:steps].float().flatten().tolist()
 
 
-def make(case: Case, way: Way, folder: Path, device: torch.device, precision: Precision) -> Any:
+def make(
+    case: Case, way: Way, folder: Path, device: torch.device, precision: Precision
+) -> TrainOurs | TrainTimm | Infer:
     """Return a way that is ready to be called."""
     if case.kind == "infer":
         return Infer(case, way, folder, device, precision)

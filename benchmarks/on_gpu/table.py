@@ -13,7 +13,8 @@ def table(report: dict[str, Any]) -> str:
     roofs = report["roofs"]
     lines = [
         f"{roofs.get('name', report['device'])}, {report['precision']}: copying "
-        f"{roofs['bytes_per_second'] / 1e12:.2f} TB/s, matrix product {roofs['flops_per_second'] / 1e12:,.1f} TFLOP/s"
+        f"{roofs['bytes_per_second'] / 1e12:.2f} TB/s, matrix product "
+        f"{roofs['flops_per_second'] / 1e12:,.1f} TFLOP/s"
     ]
     for found in report["cases"].values():
         lines += ["", *_case(found)]
@@ -24,8 +25,8 @@ def table(report: dict[str, Any]) -> str:
 def _case(found: dict[str, Any]) -> list[str]:
     roof = found["roofline"]
     lines = [
-        f"{found['key']}: bandwidth allows {roof['images_per_second_by_bandwidth']:,.0f} images/s, arithmetic "
-        f"{roof['images_per_second_by_arithmetic']:,.0f}"
+        f"{found['key']}: bandwidth allows {roof['images_per_second_by_bandwidth']:,.0f} images/s, "
+        f"arithmetic {roof['images_per_second_by_arithmetic']:,.0f}"
     ]
     for name, seconds in found["seconds"].items():
         lines.append(_way(found, name, seconds))

@@ -16,13 +16,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from on_gpu.cases import INFER, TRAIN
-from on_gpu.shares import measure_shares
-from on_gpu.steps import make
 from side_by_side.case import Case, Precision
 
 from effnet.profiling.device import Setting, measure_peaks
 from effnet.training.timing import time_calls
+from on_gpu.cases import INFER, TRAIN
+from on_gpu.shares import measure_shares
+from on_gpu.steps import make
 
 _CHECKED = 2
 """Steps whose losses are compared, or images whose logits are."""
@@ -38,8 +38,6 @@ class Process:
 
     def __init__(self, device: str, precision: Precision) -> None:
         self._device, self._precision, self._made = torch.device(device), precision, None
-        if device == "cuda":
-            torch.backends.cudnn.benchmark = True
 
     def prepare(self, case: dict[str, Any], way: str, folder: str) -> dict[str, Any]:
         """Get ready: build, compile, and do a call."""

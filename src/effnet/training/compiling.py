@@ -50,6 +50,25 @@ def compile_network(model: nn.Module, config: Config, stages: Iterable[StageSett
     model.compile(mode=config.train.compile, dynamic=False, fullgraph=True)
 
 
+def replays_graphs(config: Config, device: torch.device) -> bool:
+    """Whether the passes of a run are CUDA graphs, which write to the same memory every time."""
+    return config.train.compile == "reduce-overhead" and device.type == "cuda"
+
+
+def own_gradients(model: nn.Module) -> None:
+    """Give every parameter that learns a gradient of zeros in memory of its own.
+
+    The first backward pass would leave in ``.grad`` the very memory of its CUDA graph, where the pass of the
+    next micro-batch writes: their sum would be wrong, or an error (pytorch#96693, pytorch#169545).
+
+    Args:
+        model: Whose gradients are None.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+
+
 def uncompiled() -> AbstractContextManager[None]:
     """Run networks as they are for the length of a ``with`` block: for sizes that are not worth compiling."""
     stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")

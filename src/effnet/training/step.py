@@ -22,9 +22,10 @@ from effnet.nn import Network
 from effnet.schedule.learning_rate import decay_factor
 from effnet.schedule.points import rate_of_step
 from effnet.schedule.progressive import StageSchedule, StageSettings
+from effnet.training.algorithms import try_algorithms
 from effnet.training.allocator import keep_memory
 from effnet.training.clipping import clip_gradients
-from effnet.training.compiling import compile_network
+from effnet.training.compiling import compile_network, own_gradients, replays_graphs
 from effnet.training.ema import Ema
 from effnet.training.experiment import Experiment
 from effnet.training.loss import class_targets, classification_loss
@@ -60,6 +61,7 @@ def initial_state(experiment: Experiment) -> TrainState:
     """Return the state before step 0."""
     config, processes = experiment.config, experiment.processes
     keep_memory(experiment.device)
+    try_algorithms(experiment.device, experiment.schedule.stages)
     model = experiment.build_model()
     join_norms(model, config.distributed, processes)
     if processes.count > 1 and config.distributed.strategy == "fsdp":
@@ -194,9 +196,15 @@ def _accumulate(
     config, processes = experiment.config.train, experiment.processes
     parts = micro_batches(batch_size, processes, config.micro_batch_size)
     loss, is_mixed = torch.zeros((), device=experiment.device), experiment.autocast is not None
+    is_replayed = replays_graphs(experiment.config, experiment.device)
+    if is_replayed and parts > 1:
+        own_gradients(state.model)
     for index in range(parts):
         rows = Share(index, parts).of(len(images))
         part = slice(rows.start, rows.stop)
+        if is_replayed:
+            # Also where a step broke off before its backward pass, for which the graphs would wait.
+            torch.compiler.cudagraph_mark_step_begin()
         with gradients_kept(state.runner, is_last=index == parts - 1):
             with torch.autocast(experiment.device.type, experiment.autocast, enabled=is_mixed):
                 logits = state.runner(images[part])
