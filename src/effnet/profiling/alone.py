@@ -86,7 +86,7 @@ def _real(module: nn.Module, setting: Setting) -> nn.Module:
             part.reset_running_stats()
         elif isinstance(part, Dropout | StochasticDepth):
             part.rate.fill_(_RATE)
-    return real.to(memory_format=setting.memory_format)  # type: ignore[call-overload, no-any-return]
+    return real.to(memory_format=setting.memory_format)  # type: ignore[call-overload]
 
 
 def _noise(shape: Shape, setting: Setting, dtype: torch.dtype) -> Tensor:

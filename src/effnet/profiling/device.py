@@ -99,7 +99,7 @@ def _on_stream(work: Callable[[], object], device: torch.device, rounds: int) ->
     synchronize(device)
     stream = torch.cuda.current_stream(device)
     marks = [torch.cuda.Event(enable_timing=True) for _ in range(rounds + 1)]  # type: ignore[no-untyped-call]
-    torch.cuda._sleep(_SLEEP_CYCLES)
+    torch.cuda._sleep(_SLEEP_CYCLES)  # type: ignore[no-untyped-call]
     marks[0].record(stream)
     for mark in marks[1:]:
         work()

@@ -57,7 +57,9 @@ def work_of(
         read = IMAGE_BYTES * sum(map(prod, inputs))
         forward = Work(macs=macs, bytes=read + returned + weights)
         weight_gradient = Work(macs=macs, bytes=given + returned + weights)
-        return {"forward": forward} | ({"weight gradient": weight_gradient} if is_training else {})
+        if not is_training:
+            return {"forward": forward}
+        return {"forward": forward, "weight gradient": weight_gradient}
     whole = Work(macs=macs, bytes=given + returned + weights)
     if not is_training:
         return {"forward": whole}

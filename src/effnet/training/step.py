@@ -204,7 +204,7 @@ def _accumulate(
         part = slice(rows.start, rows.stop)
         if is_replayed:
             # Also where a step broke off before its backward pass, for which the graphs would wait.
-            torch.compiler.cudagraph_mark_step_begin()
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with gradients_kept(state.runner, is_last=index == parts - 1):
             with torch.autocast(experiment.device.type, experiment.autocast, enabled=is_mixed):
                 logits = state.runner(images[part])
