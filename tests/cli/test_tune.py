@@ -13,6 +13,7 @@ from effnet.training import compute as compute_module
 from effnet.training import tune as tune_module
 from effnet.training.batch_sizes import BatchSpeed
 from effnet.training.compute import Candidate, ComputeTuning, StageCompute
+from effnet.training.thread_tuning import ThreadSpeed, ThreadTuning
 from effnet.training.tune import PlaceSpeed, StageSpeed, Tuning
 from effnet.training.tune_run import RunTuning
 from effnet.training.ways import Compute
@@ -87,6 +88,13 @@ def told(monkeypatch, effnet, recipe):
             compute=compute,
             batches=batches,
             loader=tuning,
+            threads=ThreadTuning(
+                image_size=128,
+                speeds=(
+                    ThreadSpeed(threads=2, workers=2, images_per_second=300.0),
+                    ThreadSpeed(threads=1, workers=1, images_per_second=400.0),
+                ),
+            ),
             kept=(Path("tuned/compute-1.json"),),
             seconds=75.0,
         )
@@ -164,8 +172,14 @@ def test_what_is_slower_than_the_network_is_named_with_what_helps(told):
         "augment.place=device with data.workers=1: 2 min 8 s of training steps",
         "the loader is the bottleneck of stage 1; smaller copies of the images are read faster:",
         "  effnet data prepare 'my photos' --out STORE --short-sides 160,240",
+        "",
+        "images a second at 128 px, by the threads that compute and that prepare images",
+        "   train.threads  data.workers  together",
+        "               2             2     300.0",
+        "*              1             1     400.0",
         "fastest: --set train.kernels=plain --set train.memory_format=channels_last "
-        "--set train.precision=fp32 --set train.compile=off --set data.workers=2 --set augment.place=worker",
+        "--set train.precision=fp32 --set train.compile=off --set data.workers=1 --set augment.place=worker "
+        "--set train.threads=1",
         "effnet train uses them wherever its configuration says `auto`, or 0 for a number; kept in",
         "  tuned/compute-1.json",
         "measured in 1 min 15 s",
@@ -183,7 +197,7 @@ def test_a_chosen_precision_that_changes_results_is_told_with_its_gain():
 
 
 def test_where_nothing_can_be_prepared_the_bottleneck_is_named_alone(told):
-    assert told((), "store")[-5] == "the loader is the bottleneck of stage 1"
+    assert told((), "store")[-10] == "the loader is the bottleneck of stage 1"
 
 
 def test_data_that_is_not_there_is_told(mistake, recipe, photos):

@@ -105,8 +105,8 @@ def test_speeds_are_those_of_the_machine(experiment, monkeypatch):
 @pytest.mark.parametrize(
     ("on_device", "changes"),
     [
-        (0.0, ("data.workers=4", "augment.place=device")),
-        (1.0, ("data.workers=4", "augment.place=worker")),
+        (0.0, {"data.workers": 4, "augment.place": "device"}),
+        (1.0, {"data.workers": 4, "augment.place": "worker"}),
     ],
 )
 def test_the_place_with_the_shortest_run_is_taken(experiment, monkeypatch, on_device, changes):
@@ -185,7 +185,7 @@ def test_real_steps_and_batches_are_measured(experiment, monkeypatch):
     assert places == {("worker", False), ("device", True)}
     assert said[0] == "steps at 16 px"
     document = json.loads(json.dumps(tuning.to_dict()))
-    assert document["changes"] == list(tuning.changes)
+    assert document["changes"] == [f"{key}={value}" for key, value in tuning.changes.items()]
     assert document["prepare_short_sides"] == []
     assert [place["place"] for place in document["places"]] == ["worker", "device"]
     for place in document["places"]:

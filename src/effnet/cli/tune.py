@@ -20,6 +20,7 @@ from effnet.cli.training import (
 if TYPE_CHECKING:
     from effnet.training.batch_sizes import BatchSpeed
     from effnet.training.compute import Candidate, ComputeTuning
+    from effnet.training.thread_tuning import ThreadTuning
     from effnet.training.tune import PlaceSpeed, StageSpeed, Tuning
 
 
@@ -62,6 +63,8 @@ def tune(
     typer.echo("")
     if tuning.loader is not None:
         _print_loader(tuning.loader, config.data.source)
+    if tuning.threads is not None:
+        _print_threads(tuning.threads)
     typer.echo(f"fastest: {' '.join(f'--set {change}' for change in tuning.changes)}")
     if tuning.kept:
         typer.echo(
@@ -149,6 +152,25 @@ def _print_loader(tuning: Tuning, source: str) -> None:
     bound = [str(stage.settings.stage + 1) for stage in fastest.stages if fastest.is_loader_bound(stage)]
     if bound:
         typer.echo(f"the loader is the bottleneck of stage {', '.join(bound)}{_remedy(tuning, source)}")
+
+
+def _print_threads(tuning: ThreadTuning) -> None:
+    typer.echo("")
+    typer.echo(
+        f"images a second at {tuning.image_size} px, by the threads that compute and that prepare images"
+    )
+    print_table(
+        ("", "train.threads", "data.workers", "together"),
+        [
+            [
+                "*" if speed == tuning.fastest else "",
+                str(speed.threads),
+                str(speed.workers),
+                f"{speed.images_per_second:.1f}",
+            ]
+            for speed in tuning.speeds
+        ],
+    )
 
 
 def _row(speed: PlaceSpeed, stage: StageSpeed, threads: list[int]) -> list[str]:

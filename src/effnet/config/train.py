@@ -55,6 +55,8 @@ class TrainConfig:
     of the validation accuracy; 0: never."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    threads: NonNegativeInt = 0
+    """With which a processor computes. 0: as many as ``effnet tune`` found, else torch's own number."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """``auto``: what ``effnet tune`` found for this network and device; else bf16 autocast on a GPU that has
     it, else fp32. ``fp16`` scales the loss, and leaves out steps whose gradients are not finite."""

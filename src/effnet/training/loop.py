@@ -18,6 +18,7 @@ from effnet.errors import UnreachableError
 from effnet.schedule.points import milestones
 from effnet.training.batches import Feed, run_batches
 from effnet.training.checkpoint import CheckpointInfo, load_checkpoint, take_snapshot
+from effnet.training.computing_threads import computing_threads
 from effnet.training.display import Display
 from effnet.training.experiment import Experiment
 from effnet.training.guard import DivergedRunError, Guard, SetbackError, adjusted
@@ -117,7 +118,8 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
             tracking = open_tracking(
                 experiment.config, run, progress.step, display.message, is_writer=processes.is_first
             )
-            with closing(keeper), tracking, listen_for_interruption() as interruption:
+            threads = computing_threads(experiment.config.train, experiment.device)
+            with closing(keeper), tracking, threads, listen_for_interruption() as interruption:
                 _compile(experiment, run, display, state, progress)
                 progress = _run_all(experiment, run, display, state, progress, keeper, interruption)
     except (InterruptedRunError, DivergedRunError):

@@ -17,6 +17,7 @@ from effnet.data.loader import Batch
 from effnet.nn import forward_macs
 from effnet.schedule.progressive import StageSchedule, StageSettings
 from effnet.training.batches import run_batches
+from effnet.training.computing_threads import computing_threads
 from effnet.training.experiment import Experiment
 from effnet.training.step import TrainState, initial_state, set_phase, train_step
 
@@ -139,7 +140,8 @@ def measure(experiment: Experiment, report: Callable[[StageSettings], None]) -> 
     largest: StageCost | None = None
     for settings in _to_measure(schedule.stages):
         report(settings)
-        cost = _measure_stage(experiment, state, settings)
+        with computing_threads(experiment.config.train, experiment.device):
+            cost = _measure_stage(experiment, state, settings)
         if experiment.device.type == "cpu":
             # A process never reports a smaller peak, so the others follow from the largest.
             largest = largest or cost

@@ -11,7 +11,7 @@ from effnet.config import Config
 from effnet.errors import UserError
 from effnet.training.experiment import resolve_alone
 
-_LEFT_OPEN_BY_0 = ("data.workers", "train.micro_batch_size")
+_LEFT_OPEN_BY_0 = ("data.workers", "train.micro_batch_size", "train.threads")
 _EXAMPLES = 5
 
 

@@ -103,21 +103,23 @@ class Tuning:
     the bottleneck, or the images are prepared already."""
 
     @property
-    def changes(self) -> tuple[str, ...]:
-        """The fastest settings, as ``--set`` takes them."""
-        return (f"data.workers={self.fastest.workers}", f"augment.place={self.fastest.place}")
+    def changes(self) -> dict[str, str | int]:
+        """The fastest settings under their keys."""
+        return {"data.workers": self.fastest.workers, "augment.place": self.fastest.place}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the tuning as ``effnet tune --json`` prints it."""
         return {
-            "changes": list(self.changes),
+            "changes": [f"{key}={value}" for key, value in self.changes.items()],
             "seconds": self.fastest.seconds,
             "prepare_short_sides": list(self.short_sides),
             "places": [speed.to_dict() for speed in self.places],
         }
 
 
-class _StepSpeed(NamedTuple):
+class StepSpeed(NamedTuple):
+    """How long a training step of a batch takes alone."""
+
     batch_size: int
     seconds: float
 
@@ -129,7 +131,9 @@ class _LoaderSpeed(NamedTuple):
     """Images a second by the number of threads."""
 
 
-class _JointSpeed(NamedTuple):
+class JointSpeed(NamedTuple):
+    """How fast training is with the loader beside it, and the share of the time in which it waits."""
+
     images_per_second: float
     data_wait: float
 
@@ -147,7 +151,7 @@ def tune(experiment: Experiment, report: Callable[[str], None]) -> Tuning:
     state, stages = initial_state(experiment), condensed(experiment.schedule).stages
     runs = {place: _augmenting(experiment, place) for place in _places(experiment.config)}
     # Places take turns, so that what else the machine does meets all of them.
-    steps: dict[Place, list[_StepSpeed]] = {place: [] for place in runs}
+    steps: dict[Place, list[StepSpeed]] = {place: [] for place in runs}
     for settings in stages:
         report(f"steps at {settings.image_size} px")
         sized = replace(settings, batch_size=_batch_size(experiment, state, settings))
@@ -157,12 +161,12 @@ def tune(experiment: Experiment, report: Callable[[str], None]) -> Tuning:
     for place, run in runs.items():
         report(f"loader with augment.place={place}")
         loaders[place] = _measure_loader(run)
-    joint: dict[tuple[Place, int], list[_JointSpeed]] = {}
+    joint: dict[tuple[Place, int], list[JointSpeed]] = {}
     for turn, settings in product(range(_TURNS), stages):
         report(f"both together at {settings.image_size} px, {turn + 1} of {_TURNS}")
         for place, run in runs.items():
             step, workers = steps[place][settings.stage], loaders[place].workers
-            measured = _measure_together(run, state, settings, step, workers)
+            measured = measure_together(run, state, settings, step, workers)
             joint.setdefault((place, settings.stage), []).append(measured)
     places = []
     for place in runs:
@@ -180,7 +184,7 @@ def tune(experiment: Experiment, report: Callable[[str], None]) -> Tuning:
 
 
 def _stage_speed(
-    settings: StageSettings, step: _StepSpeed, loader: dict[int, float], joint: list[_JointSpeed]
+    settings: StageSettings, step: StepSpeed, loader: dict[int, float], joint: list[JointSpeed]
 ) -> StageSpeed:
     together = median_low(joint)
     return StageSpeed(
@@ -224,7 +228,7 @@ def _batch_size(experiment: Experiment, state: TrainState, settings: StageSettin
     return min(settings.batch_size, max(bearable, speed.batch_size))
 
 
-def _measure_steps(experiment: Experiment, state: TrainState, settings: StageSettings) -> _StepSpeed:
+def _measure_steps(experiment: Experiment, state: TrainState, settings: StageSettings) -> StepSpeed:
     """Time steps of a batch, or of the largest half, quarter, ... of it for which a GPU has room."""
     set_phase(state, experiment, settings, is_head_only=False)
 
@@ -236,7 +240,7 @@ def _measure_steps(experiment: Experiment, state: TrainState, settings: StageSet
         seconds = time_step(experiment, state, batch)
         return fmean(time_steps(experiment, state, batch, steps=_steps_in(seconds)))
 
-    return _StepSpeed(*fitting_batch(settings.batch_size, step_seconds))
+    return StepSpeed(*fitting_batch(settings.batch_size, step_seconds))
 
 
 def _steps_in(step_seconds: float) -> int:
@@ -281,9 +285,9 @@ def _time_loader(experiment: Experiment, settings: StageSettings, workers: int) 
     return images / elapsed
 
 
-def _measure_together(
-    experiment: Experiment, state: TrainState, settings: StageSettings, step: _StepSpeed, workers: int
-) -> _JointSpeed:
+def measure_together(
+    experiment: Experiment, state: TrainState, settings: StageSettings, step: StepSpeed, workers: int
+) -> JointSpeed:
     """Train from the first batch's arrival to the last one's."""
     settings, steps = replace(settings, batch_size=step.batch_size), _steps_in(step.seconds)
     set_phase(state, experiment, settings, is_head_only=False)
@@ -297,7 +301,7 @@ def _measure_together(
                 train_step(state, batch, experiment)
     synchronize(experiment.device)
     elapsed = time.monotonic() - started
-    return _JointSpeed(steps * settings.batch_size / elapsed, min(clock.take() / elapsed, 1.0))
+    return JointSpeed(steps * settings.batch_size / elapsed, min(clock.take() / elapsed, 1.0))
 
 
 def _batches(

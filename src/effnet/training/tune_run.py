@@ -12,6 +12,7 @@ from effnet.training.batch_sizes import BatchSpeed, measure_batch_sizes
 from effnet.training.compute import ComputeTuning, tune_compute
 from effnet.training.experiment import Experiment, prepare_experiment
 from effnet.training.stopwatch import Stopwatch
+from effnet.training.thread_tuning import ThreadTuning, tune_threads
 from effnet.training.tune import Tuning, tune
 from effnet.training.tuned import keep_choice, loader_subject
 from effnet.training.unread import prepare_unread
@@ -25,6 +26,8 @@ class RunTuning:
     batches: tuple[BatchSpeed, ...]
     loader: Tuning | None
     """None where there were no images to read."""
+    threads: ThreadTuning | None
+    """None where there was nothing to divide."""
     kept: tuple[Path, ...]
     """Files that later runs read; empty where nothing was to be kept."""
     seconds: float
@@ -33,8 +36,13 @@ class RunTuning:
     @property
     def changes(self) -> tuple[str, ...]:
         """The fastest settings, as ``--set`` takes them."""
-        computed = (f"{key}={value}" for key, value in self.compute.fastest.compute.changes.items())
-        return (*computed, *(self.loader.changes if self.loader else ()))
+        changes = self.compute.fastest.compute.changes | self.loaded
+        return tuple(f"{key}={value}" for key, value in changes.items())
+
+    @property
+    def loaded(self) -> dict[str, str | int]:
+        """Those of the loader, and of the threads beside it."""
+        return (self.loader.changes if self.loader else {}) | (self.threads.changes if self.threads else {})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the tuning as ``effnet tune --json`` prints it."""
@@ -42,6 +50,7 @@ class RunTuning:
             "changes": list(self.changes),
             "compute": self.compute.to_dict(),
             "batch_sizes": [speed.to_dict() for speed in self.batches],
+            "threads": self.threads.to_dict() if self.threads else None,
             "kept": [str(path) for path in self.kept],
             "tuning_seconds": self.seconds,
         }
@@ -65,17 +74,25 @@ def tune_run(config: Config, *, compiles: bool, keeps: bool, report: Callable[[s
     experiment = prepare_experiment(config)
     compute = tune_compute(_with_choices_of(experiment, config), report, compiles=compiles)
     batches = measure_batch_sizes(experiment, compute, report)
-    loader = tune(compute.fastest.compute.applied_to(experiment), report)
-    kept: tuple[Path, ...] = ()
+    run = compute.fastest.compute.applied_to(experiment)
+    loader = tune(run, report)
+    tuning = RunTuning(
+        compute=compute,
+        batches=batches,
+        loader=loader,
+        threads=tune_threads(run, loader, report),
+        kept=(),
+        seconds=clock.seconds,
+    )
     if keeps:
         sizes = tuple(stage.image_size for stage in experiment.schedule.stages)
         about = loader_subject(experiment.config, sizes, experiment.device)
-        found: dict[str, str | int] = {
-            "data.workers": loader.fastest.workers,
-            "augment.place": loader.fastest.place,
-        }
-        kept = (keep_choice(compute.about, compute.fastest.compute.changes), keep_choice(about, found))
-    return RunTuning(compute=compute, batches=batches, loader=loader, kept=kept, seconds=clock.seconds)
+        kept = (
+            keep_choice(compute.about, compute.fastest.compute.changes),
+            keep_choice(about, tuning.loaded),
+        )
+        tuning = replace(tuning, kept=kept)
+    return tuning
 
 
 def tune_network(config: Config, *, compiles: bool, keeps: bool, report: Callable[[str], None]) -> RunTuning:
@@ -96,7 +113,9 @@ def tune_network(config: Config, *, compiles: bool, keeps: bool, report: Callabl
     compute = tune_compute(_with_choices_of(experiment, config), report, compiles=compiles)
     batches = measure_batch_sizes(experiment, compute, report)
     kept = (keep_choice(compute.about, compute.fastest.compute.changes),) if keeps else ()
-    return RunTuning(compute=compute, batches=batches, loader=None, kept=kept, seconds=clock.seconds)
+    return RunTuning(
+        compute=compute, batches=batches, loader=None, threads=None, kept=kept, seconds=clock.seconds
+    )
 
 
 def _with_choices_of(experiment: Experiment, config: Config) -> Experiment:
