@@ -163,7 +163,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     predictor = load(arguments.run, device="cpu")
-    size = arguments.batch_size or predictor.answerer().batch_size
+    size = arguments.batch_size or predictor.batch_size
     with TemporaryDirectory() as folder:
         if arguments.images:
             arguments.photos = list(map(Path, islice(images_at(arguments.photos).names, arguments.images)))

@@ -123,6 +123,39 @@ def test_a_killed_command_ends_with_the_same_file(effnet, finished, many, tmp_pa
     assert stopped.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
+def test_an_engine_answers_like_the_network_and_goes_on_with_its_file(
+    effnet, finished, many, interrupt_at, tmp_path
+):
+    command = ("predict", finished, many, "--batch-size", "8", "--probabilities", "--out")
+    assert effnet(*command, tmp_path / "eager.csv").code == 0
+    named = effnet(*command, tmp_path / "named.csv", "--engine", "openvino")
+    assert named.code == 0
+    assert named.err.splitlines()[0] == "engine openvino: as asked for"
+    pairs = zip(_rows(tmp_path / "eager.csv"), _rows(tmp_path / "named.csv"), strict=True)
+    for one, other in pairs:
+        assert one["error"] == other["error"]
+        for color in () if one["error"] else ("blue", "green", "red"):
+            assert float(one[color]) == pytest.approx(float(other[color]), rel=1e-4, abs=1e-6)
+    stopped = tmp_path / "stopped.csv"
+    interrupt_at(16)
+    assert effnet(*command, stopped, "--engine", "openvino").code == 130
+    assert "begun with the engine openvino; continue it with" in mistake_after_progress(
+        effnet(*command, stopped, "--engine", "eager")
+    )
+    answer = effnet(*command, stopped)
+    assert answer.code == 0
+    assert "engine openvino: as for the first rows" in answer.err.splitlines()
+    assert stopped.read_bytes() == (tmp_path / "named.csv").read_bytes()
+    printed = effnet("predict", finished, many, "--engine", "openvino", "--top", "1")
+    assert printed.err.startswith("engine openvino: as asked for\n")
+
+
+def mistake_after_progress(answer) -> str:
+    """Return the last line of what a command says that the user got wrong."""
+    assert answer.code == 2
+    return answer.err.splitlines()[-1]
+
+
 def test_another_network_or_other_settings_do_not_continue_a_file(
     effnet, mistake, finished, many, interrupt_at
 ):

@@ -15,6 +15,7 @@ def started(monkeypatch):
         return len(predictors) < 3
 
     monkeypatch.setattr(serving, "serve", serve)
+    monkeypatch.setattr("effnet.engines.choosing.installed_runtimes", list)
     monkeypatch.delenv("EFFNET_TOKEN", raising=False)
     return calls
 
@@ -26,6 +27,21 @@ def test_a_run_is_served_within_the_default_limits(effnet, finished, started):
     assert (name, predictor.class_names) == ("finished", ("blue", "green", "red"))
     assert config == ServeConfig()
     assert (token, log) == (None, None)
+
+
+def test_what_computes_is_told_for_every_network(effnet, finished, started):
+    why = "engine eager: no other is installed; pip install 'effnet[onnx]' or 'effnet[openvino]'"
+    assert effnet("serve", finished, finished).err == f"finished: {why}\nfinished~2: {why}\n"
+    answer = effnet("serve", finished, "--engine", "eager")
+    assert answer.err == "finished: engine eager: as asked for\n"
+    ((_, predictor),) = started[-1][0]
+    assert predictor.engine is not None
+
+
+def test_an_engine_that_is_not_there_is_told(mistake, finished, started):
+    assert "there is no engine 'openvin'; did you mean 'openvino'" in mistake(
+        "serve", finished, "--engine", "openvin"
+    )
 
 
 def test_options_become_limits(effnet, finished, started):

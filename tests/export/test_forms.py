@@ -1,12 +1,14 @@
 import json
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import onnx
 import pytest
 import torch
 
 from effnet.errors import UserError
+from effnet.export.calls import Calls
 from effnet.export.card import CARD_KEY, card_from_json
 from effnet.export.engine import is_exported, load_engine
 from effnet.export.forms import FORMS, form_named
@@ -25,6 +27,18 @@ def test_a_file_for_any_size_and_batch_is_right_at_odd_and_even_sizes(write, dif
     engine = load_engine(write(name, batch_size=0, any_size=True))
     for side, count in ((18, 3), (17, 1), (23, 2), (32, 4)):
         assert difference(engine, count, side) < 2e-6
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_a_file_is_called_by_several_threads_at_a_time(write, noise, normalised, name):
+    file, pixels = write(name, batch_size=0), normalised(noise(3))
+    calls = Calls(threads=1, at_once=2, sizes=(3, 1) if name == "openvino" else ())
+    engine, expected = load_engine(file, calls=calls), load_engine(file)(pixels)
+    with ThreadPoolExecutor(3) as pool:
+        for answer in pool.map(engine, [pixels] * 9):
+            torch.testing.assert_close(answer, expected, rtol=1e-5, atol=1e-5)
+        alone = torch.cat(list(pool.map(engine, pixels.split(1))))
+    torch.testing.assert_close(alone, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", RUNNABLE)

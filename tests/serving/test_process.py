@@ -42,7 +42,18 @@ class Process:
     """``effnet serve``, ready, and what it says."""
 
     def __init__(self, weights: Path, *options: str) -> None:
-        command = [sys.executable, "-m", "effnet", "serve", str(weights), "--port", "0", *options]
+        command = [
+            sys.executable,
+            "-m",
+            "effnet",
+            "serve",
+            str(weights),
+            "--port",
+            "0",
+            "--engine",
+            "eager",
+            *options,
+        ]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from effnet.engines.spread import Spread
 from effnet.evaluation.predictor import Predictor
 from effnet.export import Engine
 from effnet.export.card import Card
@@ -32,6 +33,25 @@ def test_heat_maps_are_drawn_of_those_that_want_them(predictor):
     assert mapped.heat.shape == (16, 16)
     assert 0 <= mapped.heat.min() <= mapped.heat.max() <= 1
     assert plain.probabilities == pytest.approx(mapped.probabilities, rel=1e-4)
+
+
+def test_an_engine_answers_and_the_network_draws_the_heat_maps(predictor):
+    plain = ServedModel("tiny", predictor, max_pixels=10**6).compute(views(5, wants_cam=True))
+    asked = []
+
+    def network(pixels):
+        asked.append(len(pixels))
+        return predictor.model(pixels)
+
+    other = Predictor(predictor.model, predictor.class_names, predictor.preprocessing)
+    other.engine = Spread(network, network, sizes=(1, 2), threads=2)
+    model = ServedModel("tiny", other, max_pixels=10**6)
+    for one, expected in zip(model.compute(views(5, wants_cam=True)), plain, strict=True):
+        assert one.probabilities == pytest.approx(expected.probabilities, rel=1e-4)
+        np.testing.assert_allclose(one.heat, expected.heat, atol=1e-4)
+    assert sorted(asked) == [1, 2, 2]
+    model.warm_up(4)
+    assert model.cam_error is None
 
 
 def test_large_images_are_decoded_one_at_a_time(predictor, photo, monkeypatch):

@@ -24,6 +24,7 @@ from effnet.api.running import (
 )
 from effnet.api.sweeping import SizeScores, sweep_sizes
 from effnet.api.using import evaluate, known_images, load, load_trained, open_images
+from effnet.engines import use_engine
 
 __all__ = [
     "AnswerSettings",
@@ -53,5 +54,6 @@ __all__ = [
     "sweep_sizes",
     "train",
     "tune",
+    "use_engine",
     "weights_of",
 ]

@@ -14,11 +14,12 @@ from effnet.data.sources import open_labelled
 from effnet.data.splits import stratified_subset
 from effnet.errors import UserError
 from effnet.export.card import Precision
+from effnet.export.checking import Source
 from effnet.export.document import Exported
 from effnet.export.forms import form_named
 from effnet.export.images import CheckImages, calibration_of, made_images
 from effnet.export.settings import ExportSettings
-from effnet.export.writing import Source, Wish, check_wishes, write_wishes
+from effnet.export.writing import Wish, check_wishes, write_wishes
 from effnet.nn import build_model
 from effnet.training.journal import holds_run
 from effnet.weights import LoadedWeights, with_class_names

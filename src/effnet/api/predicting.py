@@ -10,16 +10,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from effnet.arch.io import to_dict
 from effnet.data.listing import ImageList
+from effnet.engines import use_engine
+from effnet.engines.kept import weights_digest
 from effnet.errors import UserError
 from effnet.evaluation.answer_formats import AnswerColumns, answer_format
 from effnet.evaluation.answer_journal import AnswerJournal, Progress, open_journal
 from effnet.evaluation.predictor import Predictor
 from effnet.evaluation.streaming import AnsweredBatch
+from effnet.nn import Network
 from effnet.training.interrupt import Interruption, listen_for_interruption
 
 Report = Callable[[AnsweredBatch | None, Progress, int], None]
@@ -50,6 +52,8 @@ def predict_to_file(
     top: int | None = 3,
     batch_size: int | None = None,
     workers: int = 0,
+    engine: str = "auto",
+    tell: Callable[[str], None] = lambda line: None,
     report: Report | None = None,
 ) -> WrittenAnswers:
     """Write the answers for images of any number; the same call continues a file that was stopped.
@@ -65,6 +69,9 @@ def predict_to_file(
         top: How many classes to name; None: the probability of every class.
         batch_size: Images at a time; None: what is fast here.
         workers: Threads; 0: one for each processor.
+        engine: As of `effnet.engines.use_engine`; a file that was begun goes on with the engine of its first
+            rows.
+        tell: Told what computes.
         report: Told after each batch.
 
     Raises:
@@ -75,8 +82,7 @@ def predict_to_file(
     if not out.absolute().parent.is_dir():
         raise UserError(f"the folder of --out '{out}' does not exist")
     form = answer_format(out, AnswerColumns(class_names=predictor.class_names, top=top))
-    answerer = predictor.answerer()
-    size = batch_size or answerer.batch_size
+    size = batch_size or predictor.batch_size
     settings = {
         "images": images.origin,
         "network": _network_identity(predictor, source),
@@ -93,6 +99,8 @@ def predict_to_file(
     ):
         if report:
             report(None, journal.progress, journal.total)
+        _choose_engine(predictor, journal, engine, workers, tell)
+        answerer = predictor.answerer()
         with closing(answerer.answer(_batches(journal, size), workers=workers)) as answers:
             for answered in answers:
                 journal.append(answered)
@@ -107,6 +115,30 @@ def predict_to_file(
             )
         journal.finish()
         return WrittenAnswers(path=out, images=journal.total, bad=journal.progress.bad)
+
+
+def _choose_engine(
+    predictor: Predictor, journal: AnswerJournal, wanted: str, workers: int, tell: Callable[[str], None]
+) -> None:
+    """Choose what computes all rows of a file: its bytes are to be the same, and engines round differently.
+
+    Raises:
+        UserError: The file was begun with another engine than the one that is named, or that one is gone.
+    """
+    if not isinstance(predictor.model, Network):
+        use_engine(predictor, wanted)
+        return
+    begun = journal.engine
+    if begun is None:
+        journal.note_engine(use_engine(predictor, wanted, images=journal.total, threads=workers, tell=tell))
+        return
+    if wanted not in {"auto", begun}:
+        raise UserError(
+            f"the file was begun with the engine {begun}; continue it with --engine {begun}, or give another "
+            "file with --out"
+        )
+    use_engine(predictor, begun, images=journal.total, threads=workers)
+    tell(f"engine {begun}: as for the first rows")
 
 
 def _listed(images: ImageList, asked: Interruption) -> Iterator[str]:
@@ -126,15 +158,12 @@ def _batches(journal: AnswerJournal, size: int) -> Iterator[tuple[str, ...]]:
 
 def _network_identity(predictor: Predictor, source: str | Path) -> str:
     """Return what tells a network with its weights from another one, wherever they are."""
-    digest = hashlib.sha256()
     model: Any = predictor.model
     if isinstance(model, nn.Module):
-        for name, tensor in sorted(model.state_dict().items()):
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\0".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    else:
-        for file in _files_of(Path(source)):
-            digest.update(file.read_bytes())
+        return weights_digest(model)
+    digest = hashlib.sha256()
+    for file in _files_of(Path(source)):
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 

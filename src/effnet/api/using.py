@@ -9,6 +9,7 @@ from effnet.api.reading import run_validation, weights_of
 from effnet.data.images import LabelledImages
 from effnet.data.processes import join_processes
 from effnet.data.sources import open_labelled
+from effnet.engines import use_engine
 from effnet.errors import UserError
 from effnet.evaluation.evaluator import evaluate_model
 from effnet.evaluation.multilabel import AnyScores
@@ -20,7 +21,12 @@ from effnet.weights import LoadedWeights, load_weights, with_class_names
 
 
 def load(
-    source: str | Path, *, model: str | None = None, device: str = "auto", class_names: str | None = None
+    source: str | Path,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    class_names: str | None = None,
+    engine: str | None = None,
 ) -> Predictor:
     """Load a run, a file of weights, an exported file or a hub name, ready to predict.
 
@@ -30,16 +36,23 @@ def load(
         model: The network, where the file does not say.
         device: As ``train.device``.
         class_names: A file with the names of the classes, for weights that bring none.
+        engine: What computes on a processor, as of `effnet.engines.use_engine`: ``auto`` takes the time to
+            measure where that is not known yet. None: PyTorch, as it always did.
 
     Raises:
-        UserError: There is no such thing, or it does not say what network it is.
+        UserError: There is no such thing, it does not say what network it is, or the engine cannot be used.
     """
     if is_exported(source):
-        return _load_exported(source, model=model, device=device, class_names=class_names)
+        predictor = _load_exported(source, model=model, device=device, class_names=class_names)
+        use_engine(predictor, engine or "auto")
+        return predictor
     weights = load_trained(source, model=model)
     if class_names:
         weights = with_class_names(weights, class_names, "--class-names")
-    return Predictor.from_weights(weights, device=choose_device(device))
+    predictor = Predictor.from_weights(weights, device=choose_device(device))
+    if engine is not None:
+        use_engine(predictor, engine)
+    return predictor
 
 
 def _load_exported(

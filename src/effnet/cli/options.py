@@ -20,4 +20,11 @@ ClassNamesOption = Annotated[
     str | None,
     typer.Option(help="A file with the names of the classes, one a line, for weights that bring none."),
 ]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        help="What computes on a processor: auto (the fastest, by measurement, see docs/export.md), eager "
+        "(PyTorch), onnx or openvino."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]

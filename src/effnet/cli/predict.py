@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from effnet.cli.options import ClassNamesOption, DeviceOption, JsonOption, ModelOption, SourceArgument
+from effnet.cli.options import (
+    ClassNamesOption,
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    ModelOption,
+    SourceArgument,
+)
 from effnet.cli.output import print_json
 from effnet.cli.training import FailedCommandError, InterruptedCommandError
 from effnet.errors import UserError
@@ -47,11 +54,12 @@ def predict(
     workers: Annotated[int, typer.Option(help="With --out: threads. 0: one for each processor.", min=0)] = 0,
     model: ModelOption = None,
     device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
     class_names: ClassNamesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Name the most probable classes of images; an unreadable one is reported, the others are answered."""
-    from effnet.api import load
+    from effnet.api import load, use_engine
     from effnet.data.failures import WorkerError
 
     if probabilities and out is None:
@@ -61,13 +69,18 @@ def predict(
     try:
         if out is None:
             names = list(listed.names)
+            use_engine(predictor, engine, images=len(names), tell=_say)
             answers = predictor.predictions(names, top=top, batch_size=batch_size)
             _print_answers(answers, as_json=as_json)
         else:
             shown = None if probabilities else top
-            _write(predictor, source, listed, out, shown, batch_size, workers, as_json=as_json)
+            _write(predictor, source, listed, out, shown, batch_size, workers, engine, as_json=as_json)
     except WorkerError as error:
         raise FailedCommandError(str(error)) from error
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
 
 
 def _listed(images: list[Path], from_list: str | None) -> ImageList:
@@ -110,6 +123,7 @@ def _write(
     top: int | None,
     batch_size: int | None,
     workers: int,
+    engine: str,
     *,
     as_json: bool,
 ) -> None:
@@ -126,6 +140,8 @@ def _write(
                 top=top,
                 batch_size=batch_size,
                 workers=workers,
+                engine=engine,
+                tell=_say,
                 report=report,
             )
     except InterruptedPredictionError as error:

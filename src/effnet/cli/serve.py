@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
-from effnet.cli.options import ClassNamesOption, DeviceOption, ModelOption
+from effnet.cli.options import ClassNamesOption, DeviceOption, EngineOption, ModelOption
 from effnet.config.serve import MEGABYTE, ServeConfig
 from effnet.errors import UserError, explain
 
@@ -60,6 +61,7 @@ def serve(
     access_log: Annotated[bool, typer.Option("--access-log", help="Print a line of JSON a request.")] = False,
     model: ModelOption = None,
     device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
     class_names: ClassNamesOption = None,
 ) -> None:
     """Answer over HTTP, with a page for people, until SIGTERM or Ctrl-C."""
@@ -94,19 +96,26 @@ def serve(
         ) from None
     import torch
 
-    from effnet.api import load
+    from effnet.api import load, use_engine
 
     if threads:
         torch.set_num_threads(threads)  # The runtimes of exported files take as many.
     predictors = [load(source, model=model, device=device, class_names=class_names) for source in sources]
+    names = names_of(sources)
+    for name, predictor in zip(names, predictors, strict=True):
+        use_engine(predictor, engine, threads=threads, tell=partial(_say, name))
     all_answered = run(
-        list(zip(names_of(sources), predictors, strict=True)),
+        list(zip(names, predictors, strict=True)),
         config,
         token=token,
         say=lambda line: typer.echo(line, err=True),
         log=typer.echo if access_log else None,
     )
     raise typer.Exit(0 if all_answered else 1)
+
+
+def _say(name: str, line: str) -> None:
+    typer.echo(f"{name}: {line}", err=True)
 
 
 def _token(path: Path | None) -> str | None:

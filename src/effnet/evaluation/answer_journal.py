@@ -54,6 +54,8 @@ class AnswerJournal:
         self.total: int = json.loads(_plan_path(folder).read_text(encoding="utf-8"))["total"]
         """Images that are to be answered."""
         self.progress = _read_progress(folder)
+        self.engine: str | None = _read_engine(folder)
+        """What computes the rows; None: nobody has noted it yet."""
         self._committed = time.monotonic()
         self._body: BinaryIO | None = None
 
@@ -63,6 +65,15 @@ class AnswerJournal:
             for index, line in enumerate(file):
                 if index >= self.progress.images:
                     yield json.loads(line)
+
+    def note_engine(self, name: str) -> None:
+        """Note what computes the rows.
+
+        Raises:
+            OSError: The disk is full or cannot be written.
+        """
+        write_json(_engine_path(self._folder), name)
+        self.engine = name
 
     def append(self, answered: AnsweredBatch) -> None:
         """Write the rows of the images that come next.
@@ -204,6 +215,18 @@ def _open_body(path: Path, progress: Progress, out: Path) -> BinaryIO:
 def _read_progress(folder: Path) -> Progress:
     path = _progress_path(folder)
     return Progress(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else Progress()
+
+
+def _read_engine(folder: Path) -> str | None:
+    path = _engine_path(folder)
+    if path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
+    # What was begun before engines were noted was computed by PyTorch.
+    return "eager" if _read_progress(folder).images else None
+
+
+def _engine_path(folder: Path) -> Path:
+    return folder / "engine.json"
 
 
 def _plan_path(folder: Path) -> Path:

@@ -19,7 +19,14 @@ from effnet.arch.preprocessing import Preprocessing
 from effnet.arch.spec import Output
 from effnet.data.threads import thread_count
 from effnet.errors import UserError
-from effnet.evaluation.streaming import AnsweredBatch, Answerer
+from effnet.evaluation.streaming import (
+    BATCH_SIZE,
+    CPU_BATCH_SIZE,
+    AnsweredBatch,
+    Answerer,
+    StandIn,
+    is_shared,
+)
 from effnet.nn import build_model
 from effnet.weights import LoadedWeights
 
@@ -75,6 +82,8 @@ class Predictor:
         self.class_names = tuple(class_names)
         self.preprocessing = preprocessing
         self.output: Output = output
+        self.engine: StandIn | None = None
+        """What computes in the place of the network; `effnet.engines.use_engine` chooses it."""
 
     @classmethod
     def from_weights(cls, weights: LoadedWeights, *, device: torch.device | str = "cpu") -> Predictor:
@@ -92,6 +101,11 @@ class Predictor:
         model = build_model(weights.spec, weights=weights)
         return cls(model, names, weights.preprocessing, device=device, output=weights.output)
 
+    @property
+    def batch_size(self) -> int:
+        """Images at a time that are a good choice here."""
+        return CPU_BATCH_SIZE if is_shared(self.model, self.device) else BATCH_SIZE
+
     def answerer(self) -> Answerer:
         """Return the network in the form in which it answers for many images, with its present weights."""
         return Answerer.of(
@@ -100,6 +114,7 @@ class Predictor:
             device=self.device,
             output=self.output,
             classes=len(self.class_names),
+            stand_in=self.engine,
         )
 
     def predict(
@@ -119,7 +134,7 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Yield what `predict` returns, each answer as soon as it is there."""
         answerer = self.answerer()
-        size = batch_size or answerer.batch_size
+        size = batch_size or self.batch_size
         if answerer.is_shared:  # A few images are few batches: each thread gets its share of them.
             size = min(size, max(-(-len(paths) // thread_count(0)), 1))
         batches = (paths[start : start + size] for start in range(0, len(paths), size))

@@ -9,6 +9,7 @@ Dimension key: N images, C channels, S side, K classes.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,20 @@ CPU_BATCH_SIZE, BATCH_SIZE = 8, 32
 """Images at a time unless told otherwise: for one thread of a processor (measured, docs/results.md), else."""
 
 Forward: TypeAlias = Callable[[Float[Tensor, "N C S S"]], Float[Tensor, "N K"]]
+
+
+class StandIn(ABC):
+    """What computes a network's answers in its place, on the processor; see `effnet.engines`."""
+
+    @abstractmethod
+    def __call__(self, pixels: Float[Tensor, "N C S S"]) -> Float[Tensor, "N K"]:
+        """Return the logits of any number of images but none, computed with all threads."""
+
+    @abstractmethod
+    def alone(self, pixels: Float[Tensor, "N C S S"]) -> Float[Tensor, "N K"]:
+        """Return the same computed with one thread; several threads may call at a time."""
+
+
 _View: TypeAlias = UInt8[np.ndarray, "S S 3"] | str
 _Names: TypeAlias = Sequence[str | Path]
 
@@ -64,7 +79,7 @@ class Answerer:
     output: Output
     classes: int
     is_shared: bool
-    """Whether several threads may compute at the same time, each with one thread of its own."""
+    """See the function of this name."""
 
     @classmethod
     def of(
@@ -75,6 +90,7 @@ class Answerer:
         device: torch.device,
         output: Output,
         classes: int,
+        stand_in: StandIn | None = None,
     ) -> Answerer:
         """Fold a network's batch norms; what is no network of ours is used as it is.
 
@@ -84,20 +100,17 @@ class Answerer:
             device: Where the pixels are put.
             output: How logits become probabilities.
             classes: How many there are.
+            stand_in: Computes in the place of the model, on a processor.
         """
+        folded = fold_norms(model) if isinstance(model, Network) and stand_in is None else model
         return cls(
-            forward=fold_norms(model) if isinstance(model, Network) else model,
+            forward=folded if stand_in is None else stand_in.alone,
             preprocessing=preprocessing,
             device=device,
             output=output,
             classes=classes,
-            is_shared=isinstance(model, Network) and device.type == "cpu",
+            is_shared=is_shared(model, device),
         )
-
-    @property
-    def batch_size(self) -> int:
-        """Images at a time that are a good choice here."""
-        return CPU_BATCH_SIZE if self.is_shared else BATCH_SIZE
 
     def answer(self, batches: Iterable[_Names], *, workers: int = 0) -> Generator[AnsweredBatch, None, None]:
         """Yield the answers to each batch, in order; batches are fetched a few ahead.
@@ -157,6 +170,11 @@ class Answerer:
             errors=tuple(view if isinstance(view, str) else None for view in views),
             probabilities=probabilities,
         )
+
+
+def is_shared(model: Forward, device: torch.device) -> bool:
+    """Tell whether several threads may compute at the same time, each with one thread of its own."""
+    return isinstance(model, Network) and device.type == "cpu"
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from torch import Tensor
 from effnet.arch.preprocessing import Preprocessing
 from effnet.arch.spec import Output
 from effnet.errors import UserError
+from effnet.export.calls import Calls
 from effnet.export.card import Card
 from effnet.export.forms import FORMS, form_of
 from effnet.export.graph import to_raw
@@ -90,12 +91,12 @@ def is_exported(source: str | Path) -> bool:
     return path.exists() and form_of(path) is not None
 
 
-def load_engine(source: str | Path, *, threads: int = 0) -> Engine:
+def load_engine(source: str | Path, *, calls: Calls | None = None) -> Engine:
     """Open an exported file; nothing in it is ever executed but the operations of its runtime.
 
     Args:
         source: The file.
-        threads: To compute with; 0: as many as torch uses.
+        calls: How it is going to be called; None: one after another, with as many threads as torch uses.
 
     Raises:
         UserError: There is no such file, it is none of ours, or its runtime is missing or cannot run here.
@@ -109,5 +110,5 @@ def load_engine(source: str | Path, *, threads: int = 0) -> Engine:
         raise UserError(f"there is no file {path}")
     if form.open is None:
         raise UserError(f"{path} cannot be run by effnet; it is for {form.name} on Apple's systems")
-    card, run = form.open(path, threads or torch.get_num_threads())
+    card, run = form.open(path, calls or Calls(threads=torch.get_num_threads()))
     return Engine(card, run, str(path))

@@ -16,6 +16,7 @@ from torch.fx import Graph as FxGraph
 from torch.fx import Node
 
 from effnet.errors import UserError
+from effnet.export.calls import Calls
 from effnet.export.card import CARD_KEY, Card, card_from_json, card_to_json
 from effnet.export.graph import Graph
 from effnet.export.packages import needed
@@ -51,12 +52,12 @@ def write(graph: Graph, path: Path, card: Card, calibration: Calibration | None)
         path.write_bytes(edge.to_executorch().buffer)
 
 
-def open_file(path: Path, threads: int) -> tuple[Card, Any]:
+def open_file(path: Path, calls: Calls) -> tuple[Card, Any]:
     """Open a program in ExecuTorch's runtime.
 
     Args:
         path: Of the file.
-        threads: To compute with; one number for all programs of this process.
+        calls: Whose threads count; one number for all programs of this process.
 
     Raises:
         UserError: The package is missing, or the file is none of ours.
@@ -64,8 +65,8 @@ def open_file(path: Path, threads: int) -> tuple[Card, Any]:
     with _quiet():
         runtime = _needed("executorch.runtime")
         portable = _needed("executorch.extension.pybindings.portable_lib")
-    if portable._threadpool_get_thread_count() != threads:
-        portable._unsafe_reset_threadpool(threads)
+    if portable._threadpool_get_thread_count() != calls.threads:
+        portable._unsafe_reset_threadpool(calls.threads)
     try:
         program = runtime.Runtime.get().load_program(path)
         text = (

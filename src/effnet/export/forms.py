@@ -11,6 +11,7 @@ from jaxtyping import Float32
 
 from effnet.errors import UserError, did_you_mean
 from effnet.export import coreml_form, executorch_form, onnx_form, openvino_form, pt2_form
+from effnet.export.calls import Calls
 from effnet.export.card import Card, Precision
 from effnet.export.graph import Graph
 from effnet.export.quantization import Calibration
@@ -21,8 +22,8 @@ Run = Callable[[np.ndarray], Float32[np.ndarray, "N K"]]
 
 Write = Callable[[Graph, Path, Card, Calibration | None], None]
 """Write a graph to a file with a card; in int8, with ranges from images."""
-Open = Callable[[Path, int], tuple[Card, Run]]
-"""Return what a file says about itself, and what runs it with so many threads."""
+Open = Callable[[Path, Calls], tuple[Card, Run]]
+"""Return what a file says about itself, and what runs it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,14 +30,15 @@ class CheckImages:
     """Where they came from, for people."""
 
 
-def made_images(class_names: tuple[str, ...], side: int) -> CheckImages:
+def made_images(class_names: tuple[str, ...], side: int, *, count: int = _MADE) -> CheckImages:
     """Return patches of random colours, where there are no images: the same ones each time, without labels.
 
     Args:
         class_names: Of the network.
         side: In pixels.
+        count: How many.
     """
-    draws = np.random.default_rng(0).integers(0, 256, (_MADE, _PATCHES, _PATCHES, 3), dtype=np.uint8)
+    draws = np.random.default_rng(0).integers(0, 256, (count, _PATCHES, _PATCHES, 3), dtype=np.uint8)
     scale = -(-side // _PATCHES)
 
     def read(index: int) -> np.ndarray:
@@ -45,11 +46,11 @@ def made_images(class_names: tuple[str, ...], side: int) -> CheckImages:
 
     images = LabelledImages(
         class_names=class_names,
-        labels=np.zeros(_MADE, np.int64),
-        names=tuple(f"made image {index}" for index in range(_MADE)),
+        labels=np.zeros(count, np.int64),
+        names=tuple(f"made image {index}" for index in range(count)),
         read=read,
     )
-    return CheckImages(images=images, has_labels=False, source=f"{_MADE} made images without labels")
+    return CheckImages(images=images, has_labels=False, source=f"{count} made images without labels")
 
 
 def calibration_of(

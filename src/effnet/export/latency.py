@@ -33,18 +33,26 @@ class Latency:
 
 
 def take_turns(
-    calls: Mapping[str, Callable[[], object]], *, turns: int, batch_size: int
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    turns: int,
+    batch_size: int,
+    warm_up: int = 3,
+    pause_s: float = 0.0,
 ) -> dict[str, Latency]:
-    """Time each call once a turn, in the same order every turn, after three that do not count.
+    """Time each call once a turn, in the same order every turn, after some that do not count.
 
     Args:
         calls: What to time, by name.
         turns: How often.
         batch_size: Images of a call.
+        warm_up: Turns that do not count.
+        pause_s: Before each call, for threads of the last one to fall asleep.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(-3, turns):
+    for turn in range(-warm_up, turns):
         for name, call in calls.items():
+            time.sleep(pause_s)
             start = time.perf_counter()
             call()
             if turn >= 0:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from effnet.errors import UserError
+from effnet.export.calls import Calls
 from effnet.export.card import CARD_KEY, Card, card_from_json, card_to_json
 from effnet.export.graph import INPUT, OUTPUT, Graph
 from effnet.export.packages import needed
@@ -61,12 +62,12 @@ def write(graph: Graph, path: Path, card: Card, calibration: Calibration | None)
         _quantize(path, card, calibration)
 
 
-def open_file(path: Path, threads: int) -> tuple[Card, Any]:
+def open_file(path: Path, calls: Calls) -> tuple[Card, Any]:
     """Open an ONNX file in ONNX Runtime, on the processor.
 
     Args:
         path: Of the file.
-        threads: To compute with.
+        calls: Whose threads count; any number of threads may call.
 
     Raises:
         UserError: The package is missing, or the file is no ONNX file of ours.
@@ -74,7 +75,7 @@ def open_file(path: Path, threads: int) -> tuple[Card, Any]:
     runtime = needed("onnxruntime", form=_FORM, extra=_EXTRA)
     runtime.disable_telemetry_events()
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = calls.threads
     options.log_severity_level = 3
     try:
         session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

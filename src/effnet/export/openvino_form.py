@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from effnet.errors import UserError
+from effnet.export.calls import Calls
 from effnet.export.card import CARD_KEY, Card, card_from_json, card_to_json
 from effnet.export.graph import INPUT, OUTPUT, Graph
 from effnet.export.packages import needed
@@ -46,34 +48,63 @@ def write(graph: Graph, path: Path, card: Card, calibration: Calibration | None)
     openvino.save_model(model, path, compress_to_fp16=card.precision == "fp16")
 
 
-def open_file(path: Path, threads: int) -> tuple[Card, Any]:
+def open_file(path: Path, calls: Calls) -> tuple[Card, Any]:
     """Open a file in OpenVINO, on the processor.
 
     Args:
         path: Of the ``.xml``; the ``.bin`` lies beside it.
-        threads: To compute with.
+        calls: How it is going to be called; each of its sizes is compiled when it first comes.
 
     Raises:
         UserError: The package is missing, or the file is none of ours.
     """
     openvino = needed("openvino", form=_FORM, extra=_EXTRA)
     core = openvino.Core()
-    # Where the processor has bfloat16, OpenVINO would compute in it unless told otherwise.
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    settings = {
+        # Where the processor has bfloat16, OpenVINO would compute in it unless told otherwise.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": calls.threads * calls.at_once,
+        "NUM_STREAMS": calls.at_once,
+    }
     try:
         model = core.read_model(path)
         keys = [CARD_KEY, "card"]
         text = model.get_rt_info(keys).astype(str) if model.has_rt_info(keys) else None
         card = card_from_json(text, str(path))
-        compiled = core.compile_model(model, "CPU", settings)
+        compiled = _Compiled(core, model, settings, calls.sizes)
+        compiled.of(calls.sizes[0] if calls.sizes else 0)
     except RuntimeError as error:
         raise UserError(f"{path} is no OpenVINO file that can be run: {error}") from None
-    request = compiled.create_infer_request()
+    return card, compiled
 
-    def run(pixels: np.ndarray) -> np.ndarray:
-        return np.array(request.infer({0: pixels}, share_inputs=True)[0])
 
-    return card, run
+class _Compiled:
+    """A model, compiled for each size that it is called with; every thread has requests of its own."""
+
+    def __init__(self, core: Any, model: Any, settings: dict[str, Any], sizes: tuple[int, ...]) -> None:  # noqa: ANN401
+        self._core, self._model, self._settings, self._sizes = core, model, settings, sizes
+        self._of: dict[int, Any] = {}
+        self._compiling, self._own = threading.Lock(), threading.local()
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        size = len(pixels) if self._sizes else 0
+        requests = self._own.__dict__.setdefault("requests", {})
+        if size not in requests:
+            requests[size] = self.of(size).create_infer_request()
+        return np.array(requests[size].infer({0: pixels}, share_inputs=True)[0])
+
+    def of(self, size: int) -> Any:  # noqa: ANN401 - openvino.CompiledModel
+        """Return what is compiled for so many images; 0: for what the file says."""
+        with self._compiling:
+            if size not in self._of:
+                model = self._model
+                if size:
+                    model = model.clone()
+                    shape = model.inputs[0].get_partial_shape()
+                    shape[0] = size
+                    model.reshape({0: shape})
+                self._of[size] = self._core.compile_model(model, "CPU", self._settings)
+            return self._of[size]
 
 
 def _shape(graph: Graph, card: Card) -> list[int]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from effnet.errors import UserError
+from effnet.export.calls import Calls
 from effnet.export.card import CARD_KEY, Card, card_from_json, card_to_json
 from effnet.export.graph import Graph, forget_sources
 from effnet.export.pt2_vetting import vet
@@ -34,12 +35,12 @@ def write(graph: Graph, path: Path, card: Card, calibration: Calibration | None)
         torch.export.save(graph.program, path, extra_files={_CARD_FILE: card_to_json(card)})
 
 
-def open_file(path: Path, threads: int) -> tuple[Card, Any]:
+def open_file(path: Path, calls: Calls) -> tuple[Card, Any]:
     """Open a ``.pt2`` archive once it is known to hold nothing that runs by being read.
 
     Args:
         path: Of the file.
-        threads: torch has one number for all that it computes; this does not change it.
+        calls: torch has one number of threads for all that it computes; this does not change it.
 
     Raises:
         UserError: The file is none of ours, or could run code.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import shutil
 import tempfile
@@ -12,41 +11,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from effnet.arch.preprocessing import Preprocessing
-from effnet.arch.spec import Output
 from effnet.errors import UserError
-from effnet.evaluation.answers import Answers, answer_images
 from effnet.export.card import Card, Precision
+from effnet.export.checking import Source, answers_of, compare_with_network
 from effnet.export.document import Exported, add_to_document
 from effnet.export.engine import Engine, load_engine
 from effnet.export.forms import Form
-from effnet.export.graph import Graph, from_raw, to_raw, trace
+from effnet.export.graph import from_raw, to_raw, trace
 from effnet.export.images import CheckImages
 from effnet.export.latency import Latency, take_turns
 from effnet.export.packages import versions
-from effnet.export.parity import RefusedExportError, compare_logits, refusal, relative_differences
+from effnet.export.parity import RefusedExportError, refusal, relative_differences
 from effnet.export.quantization import Calibration
 from effnet.export.settings import ExportSettings
-from effnet.nn import Network
 
 _TURNS = 40
-_CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Source:
-    """The network to export, and what its files shall say about it."""
-
-    network: Network
-    """In evaluation mode, on the processor."""
-    class_names: tuple[str, ...]
-    preprocessing: Preprocessing
-    """At the size to export."""
-    output: Output
-    origin: str
-    """Where the weights came from, for people."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +96,7 @@ def write_wishes(
     existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     calibration = calibrate() if any(wish.precision == "int8" for wish in wishes) else None
     report(f"asking the network about {check.source}")
-    expected = _answers(source.network, source, check)
+    expected = answers_of(source.network, source, check)
     refusals: list[str] = []
     accepted: list[tuple[Wish, Path, Exported, Engine | None]] = []
     with tempfile.TemporaryDirectory(dir=existing, prefix=".export-") as temporary:
@@ -124,13 +104,14 @@ def write_wishes(
             report(f"writing {wish}")
             staged = Path(temporary) / str(number) / wish.path.name
             staged.parent.mkdir()
-            card = _card(source, wish, settings)
-            wish.form.write(_graph(source, wish, settings), staged, card, _ranges(wish, calibration))
+            card = write_form(source, wish, settings, staged, _ranges(wish, calibration))
             engine = None if wish.form.open is None else load_engine(staged)
             exported = _exported(wish, staged, card, settings, check)
             if engine is not None:
                 report(f"asking {wish} about {check.source}")
-                exported = _compared(exported, engine, expected, source=source, check=check, report=report)
+                most = exported.limits.difference if wish.precision == "fp32" else None
+                parity = compare_with_network(engine, source, check, expected, most, report=report)
+                exported = replace(exported, parity=parity)
                 if reason := _reason(exported, engine, source):
                     refusals.append(f"{wish} is refused: {reason}")
                     continue
@@ -146,8 +127,25 @@ def write_wishes(
     return timed
 
 
-def _graph(source: Source, wish: Wish, settings: ExportSettings) -> Graph:
-    return trace(
+def write_form(
+    source: Source, wish: Wish, settings: ExportSettings, path: Path, calibration: Calibration | None = None
+) -> Card:
+    """Write one file without asking it anything.
+
+    Args:
+        source: The network.
+        wish: The form and the precision.
+        settings: How to export.
+        path: Of the file; what else belongs to it lies beside it.
+        calibration: Of int8.
+
+    Returns:
+        What the file says about itself.
+
+    Raises:
+        UserError: A package is missing.
+    """
+    graph = trace(
         source.network,
         source.preprocessing,
         batch_size=settings.batch_size,
@@ -155,6 +153,9 @@ def _graph(source: Source, wish: Wish, settings: ExportSettings) -> Graph:
         raw_pixels=settings.raw_pixels,
         half=wish.precision == "fp16" and wish.form.traces_half,
     )
+    card = _card(source, wish, settings)
+    wish.form.write(graph, path, card, calibration)
+    return card
 
 
 def _ranges(wish: Wish, calibration: Calibration | None) -> Calibration | None:
@@ -176,38 +177,6 @@ def _card(source: Source, wish: Wish, settings: ExportSettings) -> Card:
         origin=source.origin,
         packages=versions("effnet", "torch", *wish.form.packages),
     )
-
-
-def _answers(model: Callable[[Tensor], Tensor], source: Source, check: CheckImages) -> Answers:
-    return answer_images(
-        model, check.images, source.preprocessing, device=_CPU, batch_size=32, output=source.output
-    )
-
-
-def _compared(
-    exported: Exported,
-    engine: Engine,
-    expected: Answers,
-    *,
-    source: Source,
-    check: CheckImages,
-    report: Callable[[str], None],
-) -> Exported:
-    """Compare a file's answers with the network's; where they are far, with double precision too."""
-    answers, most = _answers(engine, source, check), exported.limits.difference
-    parity = compare_logits(answers, expected, has_labels=check.has_labels)
-    if exported.card.precision == "fp32" and parity.difference > most:
-        report("asking the network again in double precision")
-        far = np.flatnonzero(relative_differences(answers.logits, expected.logits) > most)
-        double = copy.deepcopy(source.network).double()
-        images = replace(check, images=check.images.subset(expected.indices[far]))
-        exact = _answers(lambda pixels: double(pixels.double()), source, images).logits
-        parity = replace(
-            parity,
-            rounding=float(relative_differences(expected.logits[far], exact).max()),
-            exact_difference=float(relative_differences(answers.logits[far], exact).max()),
-        )
-    return replace(exported, parity=parity)
 
 
 def _reason(exported: Exported, engine: Engine, source: Source) -> str | None:

@@ -78,7 +78,8 @@ class ServedModel:
             self.network = predictor.model.spec.name
             self.parameters = sum(weight.numel() for weight in predictor.model.parameters())
             self.cam_error = None
-            self._model = self._explained = fold_norms(predictor.model)
+            self._explained = fold_norms(predictor.model)
+            self._model = predictor.engine or self._explained
         elif isinstance(predictor.model, Engine):
             self.network, self.parameters = predictor.model.card.network, predictor.model.card.parameters
 
@@ -120,7 +121,7 @@ class ServedModel:
         """Compute batches of nothing, so that no client waits for what is done once; settle `cam_error`."""
         size = self.preprocessing.image_size
         blank = np.zeros((size, size, 3), np.uint8)
-        for count in {1, max_batch}:
+        for count in {1, min(2, max_batch), max_batch}:  # Some engines compile for one image, a few and many.
             self.compute([View(blank)] * count)
         if self.cam_error is None:
             try:

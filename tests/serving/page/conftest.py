@@ -109,6 +109,7 @@ def chromium() -> str | None:
 def address(chromium, runs) -> Iterator[str]:
     """Where ``effnet serve`` answers, a process of its own."""
     command = [sys.executable, "-m", "effnet", "serve", *map(str, runs), "--port", "0", "--threads", "1"]
+    command += ["--engine", "eager"]
     environment = {key: value for key, value in os.environ.items() if key != "EFFNET_TOKEN"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:
