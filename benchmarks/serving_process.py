@@ -50,10 +50,12 @@ def served(sources: Sequence[str], *options: str) -> Iterator[ServingProcess]:
     command = [sys.executable, "-m", "effnet", "serve", *sources, "--port", "0", *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
-        line = process.stderr.readline()
-        found = re.search(r"http://\S+:\d+", line)
-        if not found:
-            raise SystemExit(line + process.stderr.read())
+        told, found = "", None
+        while not found:  # First the service says what computes.
+            line = process.stderr.readline()
+            if not line:
+                raise SystemExit(told)
+            told, found = told + line, re.search(r"http://\S+:\d+", line)
         service = ServingProcess(process, found[0])
         for _ in range(600):
             try:

@@ -61,6 +61,7 @@ class Process:
             text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1", "EFFNET_TOKEN": ""},
         )
+        assert self.process.stderr.readline() == "tiny: engine eager: as asked for\n"
         self.greeting = self.process.stderr.readline()
         self.address = re.search(r"http://\S+:\d+", self.greeting)[0]
         while httpx2.get(self.address + "/readyz").status_code != 200:
