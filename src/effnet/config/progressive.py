@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Literal, get_args
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from effnet.arch.spec import SPEC_CONFIG, Rate
@@ -71,14 +70,16 @@ class ProgressiveConfig:
     """``pixels``: smaller images come in larger batches, so that a batch keeps its number of pixels; the
     learning rate grows with them as ``batch_scaling`` says. Stages, warm-up and moving averages are counted
     in images, so that they stay what they are; so does decoupled weight decay."""
-    batch_limit: Annotated[float, Field(ge=1.0)] | None = None
-    """Of ``pixels``: how many times as large as ``train.batch_size`` a batch may be; left out: any."""
+    batch_limit: NonNegative = 0.0
+    """Of ``pixels``: how many times as large as ``train.batch_size`` a batch may be, at least 1; 0: any."""
 
     def __post_init__(self) -> None:
         if self.image_size and self.image_size[0] > self.image_size[1]:
             raise ValueError(
                 f"image_size must be [first, last] with first <= last, got {list(self.image_size)}"
             )
+        if 0 < self.batch_limit < 1:
+            raise ValueError(f"batch_limit must be 0 or at least 1, got {self.batch_limit:g}")
         if self.cooldown_epochs and self.cooldown_share:
             raise ValueError(
                 f"a cooldown is cooldown_epochs or cooldown_share, got {self.cooldown_epochs:g} and "
