@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from side_by_side.table import fastest, ratio, table, ways
+from side_by_side.table import ratio, table
 
 from results_page import racing, speed
 from results_page.section import read
@@ -79,13 +79,12 @@ def _cpu(report: Mapping[str, Any] | None) -> Iterable[str]:
     infer = [case for case in cases if case["kind"] == "infer" and "timm" in case["seconds"]]
     if infer:
         lines = [
-            "| answers | effnet, images/s | effnet's fastest | timm | its export in OpenVINO or ONNX Runtime "
+            "| answers | effnet, images/s | timm | its export in OpenVINO or ONNX Runtime "
             "| torchvision | Keras |",
-            "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+            "| --- | ---: | ---: | ---: | ---: | ---: |",
         ]
         for case in infer:
-            own = fastest(case, ways(case, "effnet")) or "effnet"
-            names = (own, "timm", speed.runtime(case) or "", "torchvision", "Keras")
+            names = ("timm", speed.runtime(case) or "", "torchvision", "Keras")
             others = [_ratio(case, name) for name in names]
             lines.append(f"| {speed.name_of(case)} | {_rate(case)} | {' | '.join(others)} |")
         yield "\n".join(lines)

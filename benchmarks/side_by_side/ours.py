@@ -12,22 +12,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effnet.api import configure, export, load
+from effnet.api import configure, load
 from effnet.arch import family
 from effnet.arch.family import released_preprocessing
 from effnet.arch.spec import NetworkSpec
 from effnet.config import Config
 from effnet.data.loader import Batch
+from effnet.engines import use_engine
+from effnet.evaluation.predictor import Predictor
 from effnet.evaluation.streaming import CPU_BATCH_SIZE
-from effnet.export.engine import load_engine
-from effnet.export.settings import ExportSettings
 from effnet.nn import EfficientNet, build_model
 from effnet.nn.folding import fold_norms
 from effnet.training.batches import noise_batch
 from effnet.training.experiment import Experiment
 from effnet.training.step import initial_state, set_phase, train_step
 from effnet.training.unread import prepare_unread
-from effnet.weights import save_weights
+from effnet.weights import load_weights, save_weights
 from effnet.weights.convert import export_state
 from effnet.weights.names import Scheme
 from effnet.weights.networks import with_conventions
@@ -246,14 +246,16 @@ class InferEager:
         return network(self._pixels)
 
 
-class InferExported:
-    """What ``effnet export`` wrote, by ``effnet``'s engine."""
+class InferDefault(InferEager):
+    """What ``effnet serve`` answers with by default: the engine that is found to be the fastest here."""
 
-    def __init__(self, form: str, case: Case, folder: Path, pixels: Tensor) -> None:
-        suffix = {"onnx": ".onnx", "openvino": ".xml"}[form]
-        file = folder / f"ours{suffix}"
-        export(folder / "ours.safetensors", file, to=[form], settings=ExportSettings(batch_size=case.batch))
-        self._engine, self._pixels = load_engine(file), pixels
+    def __init__(self, case: Case, folder: Path, pixels: Tensor) -> None:
+        super().__init__(case, folder, pixels)
+        lines: list[str] = []
+        predictor = Predictor.from_weights(load_weights(str(folder / "ours.safetensors")))
+        name = use_engine(predictor, "auto", threads=torch.get_num_threads(), tell=lines.append)
+        assert predictor.engine is not None
+        self._engine, self.told = predictor.engine, {"engine": name, "said": lines}
 
     def logits(self) -> Tensor:
         """Answer all images."""
@@ -268,8 +270,7 @@ TRAIN: dict[str, Callable[[Case, Path], Any]] = {
     "effnet compiled": partial(TrainOurs, is_compiled=True),
 }
 INFER: dict[str, Callable[[Case, Path, Tensor], Any]] = {
-    "effnet": InferEager,
+    "effnet": InferDefault,
+    "effnet eager": InferEager,
     "effnet bf16": partial(InferEager, precision="bf16"),
-    "effnet ONNX Runtime": partial(InferExported, "onnx"),
-    "effnet OpenVINO": partial(InferExported, "openvino"),
 }

@@ -25,15 +25,6 @@ def ratio(case: Mapping[str, Any], name: str, own: str = "effnet") -> Ratio:
     return Ratio(statistics.median(values), min(values), max(values))
 
 
-def ways(case: Mapping[str, Any], library: str, precision: str = "fp32") -> list[str]:
-    """Return the ways of a library in a precision, in their order."""
-    return [
-        name
-        for name in case["seconds"]
-        if name.split(",")[0].split()[0] == library and case["ways"][name]["precision"] == precision
-    ]
-
-
 def fastest(case: Mapping[str, Any], names: Iterable[str]) -> str | None:
     """Return the way that takes the least time; None where there is none."""
     return min(names, key=lambda name: statistics.median(case["seconds"][name]), default=None)

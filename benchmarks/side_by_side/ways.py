@@ -105,24 +105,17 @@ TRAIN = (
     ),
 )
 INFER = (
-    Way(name="effnet", library="effnet", includes="what `effnet predict` computes with by default"),
+    Way(
+        name="effnet",
+        library="effnet",
+        includes="the engine that `effnet serve` chooses by default, after measuring",
+    ),
+    Way(name="effnet eager", library="effnet", includes="the folded network in PyTorch"),
     Way(
         name="effnet bf16",
         library="effnet",
         precision="bf16",
         includes="the folded network under autocast",
-    ),
-    Way(
-        name="effnet ONNX Runtime",
-        library="effnet",
-        needs=("onnxruntime", "onnx", "onnxscript"),
-        includes="what `effnet export --to onnx` wrote, by effnet's engine",
-    ),
-    Way(
-        name="effnet OpenVINO",
-        library="effnet",
-        needs=("openvino", "onnx", "onnxscript"),
-        includes="what `effnet export --to openvino` wrote, by effnet's engine",
     ),
     Way(name="timm", library="timm", needs=("timm",), includes="the network in evaluation mode"),
     Way(name="timm channels last", library="timm", needs=("timm",), includes="as `timm`, in that layout"),
