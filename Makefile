@@ -48,7 +48,7 @@ bench-cpu: $(PEERS)/.runtimes
 	$(PEERS)/bin/python benchmarks/cpu_speed.py $(ARGS)
 
 # A folder with flower_photos and cifar10 is needed, and half an hour of two cores at rest; what was interrupted
-# goes on. make bench-time-to-accuracy DATA=folder ARGS="--weights weights-of-v2-b0.safetensors"
+# goes on. make bench-time-to-accuracy DATA=folder ARGS="--quick"
 bench-time-to-accuracy: $(PEERS)/.installed
 	@test -n "$(DATA)" || { echo "name a folder: make bench-time-to-accuracy DATA=folder" >&2; exit 2; }
 	$(PEERS)/bin/python benchmarks/time_to_accuracy.py "$(DATA)" $(ARGS)

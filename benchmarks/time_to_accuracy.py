@@ -1,6 +1,6 @@
 """How soon a network is as accurate as one that is trained at a fixed size, and how accurate it gets.
 
-    make bench-time-to-accuracy DATA=folder ARGS="--weights V2-B0"
+    make bench-time-to-accuracy DATA=folder
     make bench-time-to-accuracy DATA=folder ARGS="--quick"      # the steps of every way, to see that it works
 
 DATA has the folders of the races (`benchmarks/race/races.py`). Each run has a process of its own, with one
@@ -43,9 +43,6 @@ def parsed(given: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("data", type=Path, help="folder of the data sets")
-    parser.add_argument(
-        "--weights", type=Path, help="of V2-B0; without it, races that fine-tune are left out"
-    )
     parser.add_argument("--out", type=Path, default=HERE / "results" / "time-to-accuracy.json")
     parser.add_argument("--work", type=Path, default=Path("runs/time-to-accuracy"), help="folder for runs")
     parser.add_argument("--races", default=",".join(RACES))
@@ -69,8 +66,6 @@ def jobs(arguments: argparse.Namespace, done: dict[str, Any]) -> list[dict[str, 
     found = []
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         for race in arguments.races.split(","):
-            if RACES[race].needs_weights and not (arguments.weights or arguments.quick):
-                continue
             for arm in arguments.arms.split(","):
                 if key(race, arm, seed) not in done:
                     found.append({"race": race, "arm": arm, "seed": seed})
@@ -111,7 +106,6 @@ def run_one(
     request = job | {
         "core": core,
         "data": data,
-        "weights": str(arguments.weights.resolve()) if arguments.weights else "",
         "folder": str(arguments.work / name),
         "out": str(out),
         "quick": arguments.quick,

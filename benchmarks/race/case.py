@@ -21,7 +21,6 @@ class Race:
     folder: str
     """Of the data, below the one that is given."""
     recipe: str
-    needs_weights: bool
     changes: tuple[str, ...]
     """Of the recipe, for all; sizes and regularization are those of the fixed size."""
     full: int
@@ -63,9 +62,7 @@ ARMS = (
 )
 
 
-def config_of(
-    race: Race, arm: Arm, *, seed: int, data: Path, weights: Path | None, extra: list[str]
-) -> Config:
+def config_of(race: Race, arm: Arm, *, seed: int, data: Path, extra: list[str]) -> Config:
     """Return the configuration of a run.
 
     Args:
@@ -73,7 +70,6 @@ def config_of(
         arm: Its schedule; timm and Composer get that of the fixed size.
         seed: Of all that is drawn.
         data: Where the images are.
-        weights: To start from, where the race needs them.
         extra: Changes of all runs.
     """
     schedule = {"fixed": (), "paper": race.paper, "better": race.better}[arm.schedule]
@@ -81,7 +77,6 @@ def config_of(
         data,
         recipe=race.recipe,
         model=_value(race.changes, "model.network"),
-        weights=weights if race.needs_weights else None,
         changes=[
             "train.device=cpu",
             "data.workers=1",

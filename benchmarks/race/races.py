@@ -6,17 +6,31 @@ from dataclasses import replace
 
 from race.case import Race
 
+_LONGER_SMALL = (
+    "progressive.hold_share=0.55",
+    "progressive.cooldown_share=0.15",
+    "progressive.batch_rule=pixels",
+    "progressive.batch_limit=2",
+)
+"""Two thirds of the run at the first size, in batches of twice as many images."""
+
+
+def _progressive(first: int, last: int, **values: str) -> tuple[str, ...]:
+    """Return the paper's four stages, with values that grow as the images do."""
+    sizes = ("progressive.stages=4", f"progressive.image_size=[{first},{last}]")
+    return (*sizes, *(f"progressive.{name}={pair}" for name, pair in values.items()))
+
+
 _FLOWERS = Race(
     name="flowers",
     title="Flowers from scratch, V2-B0 at half width and depth, 128 px",
     folder="flower_photos",
     recipe="scratch",
-    needs_weights=False,
     changes=(
         "model.network=v2-b0",
         "model.width=0.5",
         "model.depth=0.5",
-        "train.epochs=24",
+        "train.epochs=28",
         "train.batch_size=32",
         "learning_rate.base=8e-3",
         "learning_rate.warmup_epochs=2",
@@ -34,75 +48,59 @@ _FLOWERS = Race(
         "progressive.drop_path_rate=[0.1,0.1]",
     ),
     full=128,
-    paper=(
-        "progressive.stages=4",
-        "progressive.image_size=[64,128]",
-        "progressive.randaugment_magnitude=[2,6]",
-        "progressive.dropout_rate=[0.0,0.2]",
-        "progressive.drop_path_rate=[0.0,0.1]",
+    paper=_progressive(
+        64, 128, randaugment_magnitude="[2,6]", dropout_rate="[0.0,0.2]", drop_path_rate="[0.0,0.1]"
     ),
     better=(
-        "progressive.stages=4",
-        "progressive.image_size=[64,128]",
-        "progressive.size_power=2",
-        "progressive.hold_share=0.4",
-        "progressive.randaugment_magnitude=[2,6]",
-        "progressive.dropout_rate=[0.0,0.2]",
-        "progressive.drop_path_rate=[0.0,0.1]",
+        *_progressive(
+            64, 128, randaugment_magnitude="[2,6]", dropout_rate="[0.0,0.2]", drop_path_rate="[0.0,0.1]"
+        ),
+        *_LONGER_SMALL,
     ),
     timm_sizes=(64, 80, 104, 128),
-    timm_epochs=24,
+    timm_epochs=28,
     judged_images=0,
     short_sides=(80, 160),
 )
 
 _CIFAR10 = Race(
     name="cifar10",
-    title="CIFAR-10, V2-B0 fine-tuned from ImageNet, 128 px",
+    title="2,000 images of CIFAR-10 from scratch, V2-B0 at a quarter of the width, 64 px",
     folder="cifar10",
-    recipe="finetune",
-    needs_weights=True,
+    recipe="ablation.small",
     changes=(
-        "model.network=v2-b0",
+        "model.network=v2-b0.stride16",
+        "model.width=0.25",
+        "model.depth=0.35",
+        "data.max_train_images=2000",
         "data.resident=true",
         "augment.place=device",
-        "train.epochs=0.16",
-        "train.batch_size=32",
-        "train.head_epochs=0",
-        "train.backbone_rate=0.3",
-        "train.early_stop_epochs=0",
-        "learning_rate.base=2e-3",
-        "learning_rate.warmup_epochs=0.01",
+        "train.epochs=32",
+        "learning_rate.warmup_epochs=2",
         "ema.decay=0.98",
-        "evaluate.image_size=128",
+        "evaluate.image_size=64",
         "evaluate.crop_mode=squash",
-        "evaluate.batch_size=100",
-        "evaluate.every_epochs=0.04",
-        "augment.operations=2",
+        "evaluate.every_epochs=4",
         "progressive.stages=1",
-        "progressive.image_size=[128,128]",
-        "progressive.size_multiple=8",
-        "progressive.randaugment_magnitude=[0,0]",
+        "progressive.image_size=[64,64]",
+        "progressive.size_multiple=4",
+        "progressive.randaugment_magnitude=[5,5]",
         "progressive.dropout_rate=[0.2,0.2]",
-        "progressive.drop_path_rate=[0.1,0.1]",
+        "progressive.drop_path_rate=[0.05,0.05]",
     ),
-    full=128,
-    paper=(
-        "progressive.stages=4",
-        "progressive.image_size=[64,128]",
-        "progressive.dropout_rate=[0.0,0.2]",
-        "progressive.drop_path_rate=[0.0,0.1]",
+    full=64,
+    paper=_progressive(
+        32, 64, randaugment_magnitude="[0,5]", dropout_rate="[0.0,0.2]", drop_path_rate="[0.0,0.05]"
     ),
     better=(
-        "progressive.stages=4",
-        "progressive.image_size=[64,128]",
-        "progressive.dropout_rate=[0.0,0.2]",
-        "progressive.drop_path_rate=[0.0,0.1]",
+        *_progressive(
+            32, 64, randaugment_magnitude="[0,5]", dropout_rate="[0.0,0.2]", drop_path_rate="[0.0,0.05]"
+        ),
+        *_LONGER_SMALL,
     ),
-    timm_sizes=(64, 80, 104, 128),
-    timm_epochs=8,
-    judged_images=500,
-    last_images=2500,
+    timm_sizes=(32, 40, 52, 64),
+    timm_epochs=32,
+    judged_images=2000,
 )
 
 RACES = {race.name: race for race in (_CIFAR10, _FLOWERS)}
@@ -113,7 +111,6 @@ def quickened(race: Race) -> Race:
     few = (
         "model.width=0.25",
         "model.depth=0.25",
-        "model.weights=",
         "train.batch_size=8",
         "data.max_train_images=64",
         "train.epochs=1",
@@ -124,8 +121,6 @@ def quickened(race: Race) -> Race:
     return replace(
         race,
         changes=(*kept, *few),
-        recipe="scratch" if race.needs_weights else race.recipe,
-        needs_weights=False,
         timm_epochs=2,
         judged_images=10,
         last_images=20,

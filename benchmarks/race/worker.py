@@ -24,13 +24,11 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     """Do what is asked for."""
     race, arm = RACES[request["race"]], {arm.name: arm for arm in ARMS}[request["arm"]]
     race = quickened(race) if request["quick"] else race
-    weights = Path(request["weights"]) if request["weights"] else None
     config = config_of(
         race,
         arm,
         seed=request["seed"],
         data=Path(request["data"]),
-        weights=weights,
         extra=request["changes"],
     )
     if arm.engine == "timm":

@@ -145,10 +145,7 @@ def test_all_arms_of_a_race_differ_in_nothing_but_their_schedule(race):
     case, races = race("case"), race("races")
     for contest in races.RACES.values():
         configs = {
-            arm.name: case.config_of(
-                contest, arm, seed=0, data=Path("photos"), weights=Path("weights"), extra=[]
-            )
-            for arm in case.ARMS
+            arm.name: case.config_of(contest, arm, seed=0, data=Path("photos"), extra=[]) for arm in case.ARMS
         }
         fixed = configs["fixed"]
         assert fixed.progressive.image_size == (contest.full, contest.full)
