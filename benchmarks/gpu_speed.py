@@ -1,8 +1,9 @@
 """Training steps and answers on a GPU, ours and timm's in turns, with memory, bandwidth and kernels' shares.
 
     make bench-gpu                                  # as much as ten minutes allow, the most important first
-    make bench-gpu ARGS="--minutes 30"              # more of it
+    make bench-gpu ARGS="--only infer --keep"       # answers as well, beside what the file has already
     make bench-gpu ARGS="--only 'train v2-s 300px'" # cases whose key has these words
+    make bench-gpu ARGS="--minutes 30"              # everything
     python benchmarks/gpu_speed.py --device cpu --quick    # checks this script; its times mean nothing
 
 Each way has a process of its own. All that are compiled are compiled at the same time; then each does its
@@ -20,15 +21,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import select
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -36,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from on_gpu.cases import PLAN, QUICK, Planned, Way, ways_of
+from on_gpu.process import OutOfTimeError, Worker
 from on_gpu.table import table
 from side_by_side.power import processor
 
@@ -59,64 +59,16 @@ ROUNDS, FEWEST_ROUNDS = 5, 2
 TURN_SECONDS, MOST_CALLS = 0.7, 100
 LEAST_SECONDS = 40.0
 """No case is begun with less than that."""
+READY, COMPILE_SECONDS = 0.7, 75.0
+"""Who is compiled must be ready in this share of a case's time, or in so many seconds if that is more."""
 RESERVE = 5.0
 """Seconds before the limit at which everything ends."""
 MODEL_BYTES = 30
 """That a training step moves for each output of a convolution, batch norm and activation unfused, in bf16."""
 _STATE = (
-    "clocks.sm,clocks.mem,power.draw,power.limit,temperature.gpu,pstate,clocks_throttle_reasons.active,"
-    "utilization.gpu,memory.used,driver_version"
+    "clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit,temperature.gpu,pstate,utilization.gpu,"
+    "memory.used,driver_version"
 )
-
-
-class OutOfTimeError(Exception):
-    """The limit is reached."""
-
-
-class Worker:
-    """A way in its process, with a cache of its own for what effnet tunes."""
-
-    def __init__(self, device: str, precision: str, cache: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "on_gpu" / "worker.py"), device, precision],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"EFFNET_CACHE": str(cache)},
-        )
-
-    def send(self, do: str, **request: Any) -> None:
-        """Ask for something; `answer` has it."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do} | request).encode() + b"\n")
-        self._process.stdin.flush()
-
-    def answer(self, deadline: float) -> dict[str, Any]:
-        """Return what was asked for.
-
-        Raises:
-            OutOfTimeError: It is not there by then, by `time.monotonic`.
-            RuntimeError: The way failed.
-        """
-        out = self._process.stdout
-        assert out is not None
-        if not select.select([out], [], [], max(deadline - time.monotonic(), 0))[0]:
-            raise OutOfTimeError
-        line = out.readline()
-        found: dict[str, Any] = json.loads(line) if line else {"error": "its process has ended"}
-        if "error" in found:
-            raise RuntimeError(found["error"])
-        return found
-
-    def ask(self, deadline: float, do: str, **request: Any) -> dict[str, Any]:
-        """Ask and wait."""
-        self.send(do, **request)
-        return self.answer(deadline)
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        with self._process:  # Which closes its pipes.
-            pass
 
 
 class Bench:
@@ -161,10 +113,14 @@ class Bench:
         )
         left_out = dict(taking.left_out)
         with _folder() as folder:
-            ways, about = self._prepared(planned, taking.ways, folder, left_out)
+            share = READY * (until - time.monotonic())
+            ready_by = time.monotonic() + max(share, COMPILE_SECONDS)
+            ways, about = self._prepared(planned, taking.ways, folder, ready_by, left_out)
             checks = self._checked(ways, left_out)
             ways = [way for way in ways if way.name in checks]
-            turns, states = self._turns(ways, until, left_out)
+            states = [gpu_state()]
+            turns = self._turns(ways, until, left_out)
+            states.append(gpu_state())
         shares = self._shares([way for way in ways if turns[way.name]], until)
         names = [way.name for way in ways if turns[way.name]]
         if not names:
@@ -194,25 +150,60 @@ class Bench:
         return self._workers[name]
 
     def _prepared(
-        self, planned: Planned, ways: tuple[Way, ...], folder: str, left_out: dict[str, str]
+        self, planned: Planned, ways: tuple[Way, ...], folder: str, ready_by: float, left_out: dict[str, str]
     ) -> tuple[list[Way], dict[str, float]]:
-        """Let all get ready, the first alone, those that are compiled at the same time."""
+        """Let all get ready: the first alone, those that are compiled at the same time as the others.
+
+        Several need more memory at once than one in its turn, so who fails tries again alone.
+        """
         asked = {"case": planned.case.to_dict(), "folder": folder}
         about: dict[str, float] = {}
 
-        def collect(way: Way) -> None:
+        def prepare(way: Way) -> None:
+            self._worker(way.name).send("prepare", way=way.name, **asked)
+
+        def collect(way: Way, deadline: float) -> None:
+            left_out.pop(way.name, None)
             try:
-                about[way.name] = self._worker(way.name).answer(self._deadline)["seconds"]
+                about[way.name] = self._worker(way.name).answer(deadline)["seconds"]
             except RuntimeError as error:
                 self._lost(way, str(error), left_out)
 
-        compiled = [way for way in ways[1:] if way.is_compiled]
-        for group in (ways[:1], *([way] for way in ways[1:] if not way.is_compiled), compiled):
-            for way in group:
-                self._worker(way.name).send("prepare", way=way.name, **asked)
-            for way in group:
-                collect(way)
+        first, others = ways[0], ways[1:]
+        for way in ways:  # Processes start while others do something.
+            self._worker(way.name)
+        prepare(first)
+        collect(first, self._deadline)
+        compiled = [way for way in others if way.is_compiled]
+        for way in compiled:
+            prepare(way)
+        for way in others:
+            if not way.is_compiled:
+                prepare(way)
+                collect(way, self._deadline)
+        late = self._late(compiled, collect, min(ready_by, self._deadline), left_out)
+        for way in ways:
+            if way.name not in about and way not in late:
+                prepare(way)
+                collect(way, self._deadline)
         return [way for way in ways if way.name in about], about
+
+    def _late(
+        self,
+        ways: list[Way],
+        collect: Callable[[Way, float], None],
+        ready_by: float,
+        left_out: dict[str, str],
+    ) -> list[Way]:
+        """Wait for those that are compiled; return who was not in time."""
+        late = []
+        for way in ways:
+            try:
+                collect(way, ready_by)
+            except OutOfTimeError:
+                self._lost(way, "it was not compiled in time", left_out)
+                late.append(way)
+        return late
 
     def _lost(self, way: Way, why: str, left_out: dict[str, str]) -> None:
         left_out[way.name] = why
@@ -234,12 +225,11 @@ class Bench:
 
     def _turns(
         self, ways: list[Way], until: float, left_out: dict[str, str]
-    ) -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, str]]]:
+    ) -> dict[str, list[dict[str, Any]]]:
         turns: dict[str, list[dict[str, Any]]] = {way.name: [] for way in ways}
-        calls, states = {way.name: 2 for way in ways}, []
+        calls = {way.name: 2 for way in ways}
         for number in range(self._given.rounds + 1):
             started = time.monotonic()
-            states.append(gpu_state())
             for way in list(ways):
                 try:
                     turn = self._worker(way.name).ask(self._deadline, "time", calls=calls[way.name])
@@ -248,7 +238,7 @@ class Bench:
                     self._lost(way, str(error), left_out)
                     continue
                 except OutOfTimeError:
-                    return turns, states
+                    return turns
                 if number:
                     turns[way.name].append(turn)
                 else:  # What comes first is slower and says only how many calls a turn has.
@@ -256,7 +246,7 @@ class Bench:
             taken = time.monotonic() - started
             if number >= FEWEST_ROUNDS and time.monotonic() + taken > until:
                 break
-        return turns, states
+        return turns
 
     def _shares(self, ways: list[Way], until: float) -> dict[str, Any]:
         """Return what kernels take, of as many ways as there is time for."""
@@ -339,6 +329,7 @@ def parsed(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--no-compile", dest="compiles", action="store_false", help="without torch.compile")
+    parser.add_argument("--keep", action="store_true", help="what --out has of cases that are not measured")
     parser.add_argument("--quick", action="store_true", help="tiny cases, to see that it works")
     arguments = parser.parse_args(given)
     if arguments.minutes < 1:
@@ -360,6 +351,14 @@ def _has_gpu() -> bool:
     return torch.cuda.device_count() > 0
 
 
+def kept(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the cases of an earlier call, which keep their own roofs."""
+    if not (arguments.keep and arguments.out.exists()):
+        return {}
+    cases: dict[str, Any] = json.loads(arguments.out.read_text(encoding="utf-8"))["cases"]
+    return cases
+
+
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure as much as the limit allows; everything is in the file after each case."""
     began = time.monotonic()
@@ -372,7 +371,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "precision": arguments.precision,
         "minutes": arguments.minutes,
         "state_before": gpu_state(),
-        "cases": {},
+        "cases": kept(arguments),
         "left_out": {},
     }
     bench = Bench(arguments, deadline, report)

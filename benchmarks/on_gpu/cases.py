@@ -168,13 +168,13 @@ PLAN = (
     _train(
         "v2-s", 300, 128, 6.0, is_full=True, published={"A100, TF 2.6 XLA, AMP, images/s (NVIDIA)": 950.0}
     ),
-    _infer("v2-s", 384, 1, 1.0, ms_A100_TensorRT_fp16=1.8, ms_V100_TensorRT_fp16=2.6),
-    _infer("v2-s", 384, 16, 1.0, ms_A100_TensorRT_fp16=6.4, ms_V100_TensorRT_fp16=12.8, ms_V100_paper=24.0),
-    _infer("v2-s", 384, 128, 1.0, images_a_second_V100_paper=901.0),
     _train("v2-s", 128, 512, 2.0),
     _train("v2-m", 384, 64, 3.0),
     _train("v1-b4", 380, 64, 3.0),
     _train("v2-s", 214, 256, 2.0),
+    _infer("v2-s", 384, 1, 1.0, ms_A100_TensorRT_fp16=1.8, ms_V100_TensorRT_fp16=2.6),
+    _infer("v2-s", 384, 16, 1.0, ms_A100_TensorRT_fp16=6.4, ms_V100_TensorRT_fp16=12.8, ms_V100_paper=24.0),
+    _infer("v2-s", 384, 128, 1.0, images_a_second_V100_paper=901.0),
     _infer("v2-m", 480, 1, 1.0, ms_A100_TensorRT_fp16=3.1, ms_V100_TensorRT_fp16=4.7),
     _infer("v2-m", 480, 16, 1.0, ms_A100_TensorRT_fp16=16.2, ms_V100_TensorRT_fp16=31.8, ms_V100_paper=57.0),
     _infer("v2-m", 480, 128, 1.0),

@@ -1,11 +1,12 @@
 import json
 import time
+from typing import ClassVar
 
 import gpu_speed
 import jaxtyping
 import pytest
 import torch
-from on_gpu import cases, shares, worker
+from on_gpu import cases, process, shares, worker
 from on_gpu.shares import kind_of, measure_shares, shares_of
 from on_gpu.table import table
 
@@ -136,7 +137,7 @@ def test_all_that_was_asked_for_is_in_the_plan():
 
 
 def test_who_takes_part_and_who_does_not(everything_is_there):
-    full, short = cases.PLAN[0], cases.PLAN[4]
+    full, short = cases.PLAN[0], cases.PLAN[1]
     everyone = cases.ways_of(full, device="cuda", compiles=True)
     assert [way.name for way in everyone.ways] == [way.name for way in cases.TRAIN]
     some = cases.ways_of(short, device="cuda", compiles=True)
@@ -152,6 +153,47 @@ def test_what_is_not_installed_is_left_out(monkeypatch):
     found = cases.ways_of(cases.PLAN[0], device="cuda", compiles=True)
     assert [way.name for way in found.ways] == ["effnet"]
     assert found.left_out["timm compiled"] == "not installed: timm, triton"
+
+
+class Failing(Here):
+    """A worker that has no memory beside others, and one that is never compiled."""
+
+    asked: ClassVar[list[str]] = []
+
+    def __init__(self, *given):
+        self._way = ""
+
+    def send(self, do, **request):
+        self._way = request["way"]
+        self.asked.append(self._way)
+
+    def answer(self, deadline):
+        if self._way == "timm compiled":
+            raise gpu_speed.OutOfTimeError
+        if self._way == "effnet compiled triton" and self.asked.count(self._way) == 1:
+            raise RuntimeError("out of memory")
+        if self._way == "effnet triton":
+            raise RuntimeError("broken")
+        return {"seconds": 1.0}
+
+
+def test_who_fails_beside_others_tries_again_alone(everything_is_there, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_speed, "Worker", Failing)
+    Failing.asked.clear()
+    bench, left_out = gpu_speed.Bench(_given(tmp_path), 1e12, {}), {}
+    everyone = cases.ways_of(cases.PLAN[1], device="cuda", compiles=True).ways
+    ways, about = bench._prepared(cases.PLAN[1], everyone, str(tmp_path), 0.0, left_out)
+    bench.close()
+    assert [way.name for way in ways] == ["effnet", "timm", "effnet compiled triton"]
+    assert set(about) == {way.name for way in ways}
+    assert left_out == {"effnet triton": "broken", "timm compiled": "it was not compiled in time"}
+    assert Failing.asked[-1] in {"effnet triton", "effnet compiled triton"}
+
+
+def test_an_earlier_call_is_kept_where_that_is_asked_for(tmp_path):
+    (tmp_path / "gpu.json").write_text('{"cases": {"one": {}}}')
+    assert gpu_speed.kept(_given(tmp_path)) == {}
+    assert gpu_speed.kept(_given(tmp_path, "--keep")) == {"one": {}}
 
 
 @pytest.mark.parametrize(
@@ -199,14 +241,13 @@ def test_shares_add_up_to_one():
 @pytest.fixture
 def stub(tmp_path, monkeypatch):
     """A process that answers nothing, an error or what it was asked."""
-    (tmp_path / "on_gpu").mkdir()
-    (tmp_path / "on_gpu" / "worker.py").write_text(
+    (tmp_path / "worker.py").write_text(
         "import sys, time\n"
         "for line in sys.stdin:\n"
         "    if 'wait' in line: time.sleep(60)\n"
         "    print('{\"error\": \"broken\"}' if 'fail' in line else line, flush=True, end='\\n')\n"
     )
-    monkeypatch.setattr(gpu_speed, "HERE", tmp_path)
+    monkeypatch.setattr(process, "HERE", tmp_path)
     made = gpu_speed.Worker("cpu", "fp32", tmp_path)
     yield made
     made.close()
