@@ -4,6 +4,11 @@ import json
 
 import pytest
 
+from effnet.search.schedules.cost import StepCost
+from effnet.search.worker import Assignment
+
+from ..search.studies import process
+
 TINY = (
     "--set", "train.epochs=1", "--set", "data.max_train_images=64", "--set", "progressive.image_size=[8,8]",
     "--set", "evaluate.image_size=8", "--strategy", "random", "--eta", "0", "--max-params", "400000",
@@ -94,3 +99,60 @@ def test_a_database_that_is_away_is_said_in_one_line(effnet, tmp_path):
     assert answer.code == 1
     assert answer.err.count("\n") == 1
     assert "127.0.0.1" in answer.err
+
+
+# Schedules
+
+STAND_IN = """
+changes = json.loads((folder / 'spec.json').read_text())['changes']
+ending(state='done', measures={'accuracy': 0.5, 'train_seconds': changes['train.epochs']})
+"""
+SCHEDULES = (
+    "search", "digits", "--space", "schedule", "--recipe", "search", "--strategy", "random", "--trials", "4",
+    "--repeats", "1", "--set", "train.epochs=2", "--set", "progressive.image_size=[8,16]",
+)  # fmt: skip
+
+
+@pytest.fixture
+def without_training(monkeypatch):
+    """Let a few lines stand for each training, and for the measurement of steps."""
+    cost = StepCost(a_step=0.0, an_image=0.0, a_megapixel=1.0)
+    monkeypatch.setattr("effnet.search.schedules.joining.measure_cost", lambda *_: cost)
+
+    def with_command(**values):
+        return Assignment(**values, command=process(STAND_IN))
+
+    monkeypatch.setattr("effnet.search.study.Assignment", with_command)
+
+
+@pytest.mark.usefixtures("without_training")
+def test_a_search_over_schedules_says_whether_one_is_better_than_the_papers(effnet, tmp_path):
+    folder = tmp_path / "s"
+    answer = effnet(*SCHEDULES, "--out", str(folder))
+    assert answer.code == 0, answer.err
+    assert "schedules that take as long as the paper's in 2 epochs: 4 trials" in answer.err
+    assert "trial 0: done, 4 stages from 8 px, seed 0, top-1 50.00%, 2 s of steps" in answer.err
+    assert "trial 1: done, fixed 16 px, seed 0" in answer.err
+    assert "paper's" in answer.out
+    assert f"train the best with: effnet train DATA --recipe {folder / 'best.toml'}" in answer.out
+    plan = effnet("plan", "digits", "--recipe", str(folder / "best.toml"), "--no-measure", "--json")
+    assert plan.code == 0, plan.err
+    report = json.loads(effnet("search", "--study", str(folder), "--report", "--json").out)
+    assert report["states"] == {"done": 4 + 4}
+    assert [entry["mark"] for entry in report["leaderboard"] if entry["mark"]]
+    assert "not_complete" in report
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--max-params", "10"), "leave --max-... out"),
+        (("--eta", "3"), "leave --eta and --rungs out"),
+        (("--objective", "v1"), "compared by accuracy"),
+    ],
+)
+def test_what_means_nothing_for_schedules_is_said_in_one_sentence(effnet, tmp_path, arguments, message):
+    answer = effnet(*SCHEDULES, *arguments, "--out", str(tmp_path / "s"))
+    assert answer.code == 2
+    assert message in answer.err
+    assert answer.err.count("\n") == 1

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from effnet.cli.output import print_json, print_table
+from effnet.cli.search_output import beginning, finish, line
 from effnet.cli.search_table import search_table
 from effnet.cli.training import (
     FailedCommandError,
@@ -22,12 +21,6 @@ from effnet.cli.training import (
     SetOption,
 )
 from effnet.errors import UserError
-
-if TYPE_CHECKING:
-    from effnet.search.study import Progress, Study
-
-_SHOWN = 20
-"""Rows of the leaderboard on a terminal."""
 
 
 def search(
@@ -39,7 +32,10 @@ def search(
     ] = None,
     space: Annotated[
         str | None,
-        typer.Option(help="Networks to choose from: `small`, `v1`, `v2`, or a file. Default: `small`."),
+        typer.Option(
+            help="Networks to choose from: `small`, `v1`, `v2`, or a file; or `schedule`: how one network's "
+            "images grow. Default: `small`."
+        ),
     ] = None,
     model: ModelOption = None,
     objective: Annotated[
@@ -87,6 +83,12 @@ def search(
     ] = None,
     rungs: Annotated[
         int | None, typer.Option(help="How often a candidate may be stopped. Default: 1.", min=0)
+    ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(
+            help="Of schedules: other seeds for each finalist, on top of --trials. Default: 2.", min=0
+        ),
     ] = None,
     max_params: Annotated[int | None, typer.Option(help="Most parameters.", min=1)] = None,
     max_macs: Annotated[int | None, typer.Option(help="Most multiply-adds of a forward pass.", min=1)] = None,
@@ -150,7 +152,8 @@ def search(
         )
         return
     from effnet.search.bounds import Bounds
-    from effnet.search.joining import Place, Request, open_study, opened_study
+    from effnet.search.joining import Place, Request
+    from effnet.search.opening import open_any, opened_any
     from effnet.search.patience import Patience
     from effnet.search.places import trial_threads
     from effnet.search.study import SystematicFailureError, run_study
@@ -179,14 +182,15 @@ def search(
         rungs=rungs,
         trial_minutes=trial_minutes,
         step_seconds=step_seconds,
+        repeats=repeats,
     )
     place = Place.of(study, out)
     if report:
-        with opened_study(place) as there:
-            _finish(there, optuna, as_json=as_json)
+        with opened_any(place) as there:
+            finish(there, optuna, as_json=as_json)
         return
     with _stopping() as stop:
-        opened = open_study(
+        opened = open_any(
             request,
             place,
             patience=Patience(announce=say, is_stopped=stop.is_set),
@@ -194,7 +198,7 @@ def search(
             announce=say,
         )
         with opened:
-            say(_beginning(opened, trials))
+            say(beginning(opened, trials))
             try:
                 run_study(
                     opened,
@@ -202,11 +206,11 @@ def search(
                     hours=hours,
                     workers=workers,
                     stop=stop,
-                    report=lambda progress: say(_line(opened, progress)),
+                    report=lambda progress: say(line(opened, progress)),
                 )
             except SystematicFailureError as error:
                 raise FailedCommandError(str(error)) from error
-            _finish(opened, optuna, as_json=as_json)
+            finish(opened, optuna, as_json=as_json)
     if stop.is_set():
         raise InterruptedCommandError(
             "stopped, and what was tried is saved; continue with: "
@@ -242,77 +246,3 @@ def _stopping() -> Iterator[Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _beginning(study: Study, wanted: int) -> str:
-    there = study.ledger.trials()
-    ended = sum(trial.has_ended for trial in there)
-    begun = f"{ended} of them ended before" if there else "none begun yet"
-    return (
-        f"searching {study.space.count():.3g} networks of the space {study.space.name} around "
-        f"{study.reference.name} for {study.settings.objective}: {wanted} trials, {begun}; the reference's "
-        f"step takes {study.settings.reference_ms:.3g} ms"
-    )
-
-
-def _line(study: Study, progress: Progress) -> str:
-    trial, ending = progress.trial, progress.ending
-    parts = [f"trial {trial.number}: {ending.state}"]
-    measures = ending.measures
-    if measures and measures.accuracy is not None:
-        parts.append(f"top-1 {measures.accuracy:.2%}")
-    if measures and measures.step_ms is not None and study.settings.reference_ms:
-        parts.append(f"step {measures.step_ms / study.settings.reference_ms:.2f} of the reference's")
-    if measures and measures.params is not None:
-        parts.append(f"{measures.params:,} parameters")
-    if (
-        measures
-        and ending.state == "done"
-        and (reward := study.settings.objective.reward(measures)) is not None
-    ):
-        parts.append(f"reward {reward:.4f}")
-    if ending.reason:
-        parts.append(ending.reason)
-    return ", ".join(parts)
-
-
-def _finish(study: Study, optuna: str | None, *, as_json: bool) -> None:
-    """Write the report and print it; copy the study to Optuna's storage where that is asked for."""
-    from filelock import FileLock
-
-    from effnet.search.leaderboard import cells, columns, write_report
-    from effnet.search.report import build_report
-
-    report = build_report(
-        study.ledger.trials(), study.space, study.settings.objective, study=study.ledger.name
-    )
-    # Several processes of this machine may come to the end at once.
-    with FileLock(study.folder / ".report.lock"):
-        files = write_report(report, study.folder)
-        if optuna:
-            _copy_to_optuna(study, optuna)
-    if int(os.environ.get("RANK", "0")):
-        return
-    if as_json:
-        print_json(report.to_dict() | {"files": {name: str(path) for name, path in files.items()}})
-        return
-    if report.winner:
-        print_table(columns(report), cells(report, _SHOWN))
-    for state, reason, number in report.reasons:
-        if state == "failed":
-            typer.echo(f"{number} failed: {reason}")
-    typer.echo(f"leaderboard and pictures: {', '.join(str(path) for path in files.values())}")
-    if report.winner:
-        typer.echo(f"train the best with: effnet train DATA --model {files['best']}")
-
-
-def _copy_to_optuna(study: Study, url: str) -> None:
-    from effnet.search.optuna_export import export_to_optuna
-
-    export_to_optuna(
-        study.ledger,
-        url,
-        name=study.folder.resolve().name,
-        variables=study.space.variables,
-        objective=study.settings.objective,
-    )

@@ -27,6 +27,7 @@ __all__ = [
     "recipe_summary",
     "recipe_text",
     "resolve_config",
+    "with_values",
 ]
 
 Sections = dict[str, Any]
@@ -87,13 +88,23 @@ def resolve_config(
         UserError: The recipe or an override is not valid.
     """
     config = load_recipe(recipe) if recipe else Config()
-    sections = _without_none(to_dict(config))
-    for key, value in (values or {}).items():
-        section, _, name = key.partition(".")
-        sections = _merge(sections, {section: {name: value}})
+    sections = _with(_without_none(to_dict(config)), values or {})
     for override in overrides:
         sections = _merge(sections, _parse_override(override))
     return from_dict(Config, sections, "the overrides")
+
+
+def with_values(config: Config, values: Mapping[str, object]) -> Config:
+    """Return a configuration with single values changed.
+
+    Args:
+        config: Stays as it is.
+        values: ``section.key`` and its value as it is.
+
+    Raises:
+        UserError: There is no such key, or the value is outside its range.
+    """
+    return from_dict(Config, _with(_without_none(to_dict(config)), values), "the changes")
 
 
 def config_to_toml(config: Config) -> str:
@@ -164,6 +175,13 @@ def _parse_value(text: str) -> object:
     except tomllib.TOMLDecodeError:
         return text
     return parsed["value"] if len(parsed) == 1 else text
+
+
+def _with(sections: Sections, values: Mapping[str, object]) -> Sections:
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        sections = _merge(sections, {section: {name: value}})
+    return sections
 
 
 def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Sections:

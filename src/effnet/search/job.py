@@ -27,8 +27,8 @@ class Job:
     """Where the images are on this machine."""
     threads: Count
     """That prepare images."""
-    reference: NetworkSpec
-    """By whose step the candidate's is measured."""
+    reference: NetworkSpec | None = None
+    """By whose step the candidate's is measured; None: a study of schedules, where none is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
@@ -53,7 +53,7 @@ class TrialFolder:
 
     @property
     def spec_path(self) -> Path:
-        """The candidate, as ``effnet train --model`` takes it."""
+        """The candidate: a network, as ``effnet train --model`` takes it, or a schedule."""
         return self.path / "spec.json"
 
     @property

@@ -62,6 +62,8 @@ class Request:
     rungs: int | None = None
     trial_minutes: float | None = None
     step_seconds: float | None = None
+    repeats: int | None = None
+    """Of the finalists of a study of schedules."""
 
     def fields_given(self) -> dict[str, Any]:
         """Return the fields of `SearchSettings` that are given as they are."""

@@ -29,6 +29,8 @@ class Measures:
     """Forward pass of one image in milliseconds, in the same way."""
     memory_mb: Positive | None = None
     """Peak of a training step in 2^20 bytes; estimated from activations where the device does not tell."""
+    train_seconds: Positive | None = None
+    """In training steps of the whole run, waiting for images included; of a study of schedules."""
     params: Annotated[int, Field(ge=1)] | None = None
     """Trainable parameters, with the classifier for the data's classes."""
     macs: Annotated[int, Field(ge=1)] | None = None

@@ -18,7 +18,7 @@ from effnet.arch.spec import SPEC_CONFIG
 from effnet.errors import UserError, did_you_mean
 from effnet.search.measures import Measures, Positive
 
-Kind = Literal["v2", "v1", "latency", "absolute", "pareto"]
+Kind = Literal["v2", "v1", "latency", "absolute", "accuracy", "pareto"]
 Cost: TypeAlias = Literal["step_ms", "latency_ms", "memory_mb", "params", "macs"]
 Goal: TypeAlias = Literal["accuracy", "step_ms", "latency_ms", "memory_mb", "params", "macs"]
 
@@ -31,6 +31,7 @@ _KEYS: dict[Kind, tuple[str, ...]] = {
     "v1": ("w", "target"),
     "latency": ("w", "target"),
     "absolute": ("cost", "target", "beta"),
+    "accuracy": (),
     "pareto": ("goals",),
 }
 _COSTS: dict[Kind, Cost] = {"v1": "macs", "latency": "latency_ms"}
@@ -48,8 +49,8 @@ class Objective:
     kind: Kind = "v2"
     """``v2``: A * (S / ``step_ms``) ** w * (P / ``params``) ** v (2104.00298 section 3.3); ``v1``:
     A * (MACs / ``target``) ** w (1905.11946 section 4); ``latency``: the same with the latency (MnasNet,
-    1807.11626); ``absolute``: A + beta * abs(cost / target - 1) (TuNAS, 2008.06120); ``pareto``:
-    no reward but the front of ``goals``."""
+    1807.11626); ``absolute``: A + beta * abs(cost / target - 1) (TuNAS, 2008.06120); ``accuracy``: A alone,
+    for what costs the same anyway; ``pareto``: no reward but the front of ``goals``."""
     w: _Exponent = -0.07
     """Exponent of the cost; 0 leaves it out. The papers' value was made for ImageNet: where accuracies lie
     closer together, it prefers tiny networks, and one nearer to 0 is right."""
@@ -89,6 +90,8 @@ class Objective:
             return self.goals
         if self.kind == "v2":
             return ("accuracy", "step_ms", "params")
+        if self.kind == "accuracy":
+            return ("accuracy",)
         return ("accuracy", _COSTS.get(self.kind, self.cost))
 
     def scores(self, measures: Measures) -> tuple[float, ...]:
@@ -113,6 +116,8 @@ class Objective:
         if self.kind == "v2":
             step, params = costs[0] / self.step_ms, costs[1] / self.params
             return (math.log(accuracy) + self.w * math.log(step) + self.v * math.log(params),)
+        if self.kind == "accuracy":
+            return (math.log(accuracy),)
         target = self.target or (400e6 if self.kind == "v1" else 1.0)
         if self.kind == "absolute":
             return (accuracy + self.beta * abs(costs[0] / target - 1.0),)

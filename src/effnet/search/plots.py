@@ -54,7 +54,7 @@ def plot_pareto(report: Report, path: Path) -> None:
     """
     goals = report.objective.needs
     y = "accuracy" if "accuracy" in goals else goals[0]
-    costs = [goal for goal in goals if goal != y]
+    costs: list[Goal] = [goal for goal in goals if goal != y] or ["params"]
     figure = Figure(figsize=(1.0 + 4.7 * len(costs), 4.4), layout="constrained")
     panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
     for axes, x in zip(panels, costs, strict=True):

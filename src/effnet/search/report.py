@@ -14,7 +14,7 @@ from effnet.arch.io import spec_from_json, to_dict
 from effnet.arch.spec import NetworkSpec
 from effnet.search.front import front, hypervolume
 from effnet.search.measures import Measures
-from effnet.search.objective import Objective
+from effnet.search.objective import Goal, Objective
 from effnet.search.records import Trial
 from effnet.search.shared import Share, shares
 from effnet.search.space import SearchSpace, spec_text
@@ -174,7 +174,8 @@ def build_report(trials: Sequence[Trial], space: SearchSpace, objective: Objecti
         for trial, measures in done
         if measures and all(getattr(measures, name) is not None for name in objective.needs)
     ]
-    goals = Objective(kind="pareto", goals=objective.needs)
+    more: tuple[Goal, ...] = ("params",) if len(objective.needs) == 1 else ()
+    goals = Objective(kind="pareto", goals=(*objective.needs, *more))
     on_front = set(front([goals.scores(measures) for _, measures, _ in complete]))
     order = sorted(
         range(len(complete)),

@@ -16,10 +16,11 @@ from effnet.config.ranges import NonNegative, NonNegativeInt, Positive, Positive
 from effnet.data.images import DataSplit
 from effnet.search.bounds import Bounds
 from effnet.search.objective import Objective
+from effnet.search.schedules.cost import StepCost
 
 NO_SOURCE = "the study's images"
 """Stands for ``data.source`` in a study, because images may lie elsewhere on each machine."""
-_LATER = ("reference_ms", "reference_latency_ms", "step_images")
+_LATER = ("reference_ms", "reference_latency_ms", "step_images", "step_cost")
 """What is measured when a study is begun, and not asked for."""
 
 
@@ -53,6 +54,8 @@ class SearchSettings:
     """Training step of the reference, the backbone, when the study was begun; by it all steps are scaled."""
     reference_latency_ms: Positive | None = None
     """The same of its forward pass, where that matters."""
+    step_cost: StepCost | None = None
+    """Of a study of schedules: what their steps take on the device of whoever began it."""
 
     @property
     def needs_latency(self) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Event, Lock
+from typing import Protocol, runtime_checkable
 
 from effnet.arch.io import spec_from_json, spec_to_json
 from effnet.arch.spec import NetworkSpec
@@ -22,7 +23,7 @@ from effnet.search.hopeless import why_hopeless
 from effnet.search.job import Ending, Job
 from effnet.search.ledger import Ledger
 from effnet.search.places import trial_threads
-from effnet.search.points import Point, Strategy
+from effnet.search.points import Point, Strategy, Variable
 from effnet.search.predictor import Measured, fit
 from effnet.search.proposing import propose
 from effnet.search.records import Candidate, Trial
@@ -75,6 +76,11 @@ class Study:
         )
 
     @property
+    def point_variables(self) -> tuple[Variable, ...]:
+        """What the indices of a trial's point mean."""
+        return self.space.variables
+
+    @property
     def reference(self) -> NetworkSpec:
         """By whose step all steps are measured; the first candidate, where the bounds let it."""
         return self.space.backbone
@@ -103,6 +109,18 @@ class Study:
         known = observations(history, self.settings.objective)
         return self.candidate(propose(self.strategy, self.domain, known, self.settings.seed, len(history)))
 
+    def next(self, history: Sequence[Trial], wanted: int) -> Candidate:
+        """Return what the strategy proposes next.
+
+        Raises:
+            EnoughTrialsError: As many were trained as are wanted, or there is nothing left to try.
+        """
+        check_wanted(history, wanted)
+        try:
+            return self.propose(history)
+        except UserError as error:
+            raise EnoughTrialsError(str(error)) from error
+
     def why_hopeless(self, trial: Trial) -> str:
         """Say why a candidate is not worth its training, by what was measured of others; empty: it may be."""
         settings = self.settings
@@ -129,8 +147,54 @@ class Study:
         )
 
 
+@runtime_checkable
+class Searched(Protocol):
+    """A study of whatever can be tried."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """Of the study."""
+
+    @property
+    def settings(self) -> SearchSettings:
+        """Of the study."""
+
+    @property
+    def folder(self) -> Path:
+        """Of the files of this machine."""
+
+    @property
+    def source(self) -> str:
+        """Where the images are on this machine."""
+
+    @property
+    def reference(self) -> NetworkSpec | None:
+        """By whose step all steps are measured, if they are."""
+
+    def next(self, history: Sequence[Trial], wanted: int) -> Candidate:
+        """Return what is to be tried next, or raise `EnoughTrialsError`."""
+
+    def why_hopeless(self, trial: Trial) -> str:
+        """Say why a candidate is not worth its training; empty: it may be."""
+
+
+def check_wanted(history: Sequence[Trial], wanted: int) -> None:
+    """End a search that has tried enough.
+
+    Args:
+        history: All that was proposed.
+        wanted: Candidates to train.
+
+    Raises:
+        EnoughTrialsError: So many were trained, or nearly all fail or are rejected.
+    """
+    kept = sum(trial.state not in {"failed", "rejected"} for trial in history)
+    if kept >= wanted or len(history) >= _MOST_UNTRAINED * wanted:
+        raise EnoughTrialsError(f"{kept} candidates were trained")
+
+
 def run_study(
-    study: Study,
+    study: Searched,
     *,
     trials: int,
     hours: float | None,
@@ -162,7 +226,7 @@ def run_study(
             reference=study.reference,
         ),
         trials=study.folder / "trials",
-        propose=lambda history: _proposed(study, history, trials),
+        propose=lambda history: study.next(history, trials),
         why_hopeless=study.why_hopeless,
         stop=stop,
         deadline=time.monotonic() + hours * 3600 if hours else float("inf"),
@@ -177,16 +241,6 @@ def run_study(
         future.result()
     if watch.failure:
         raise SystematicFailureError(watch.failure)
-
-
-def _proposed(study: Study, history: list[Trial], wanted: int) -> Candidate:
-    kept = sum(trial.state not in {"failed", "rejected"} for trial in history)
-    if kept >= wanted or len(history) >= _MOST_UNTRAINED * wanted:
-        raise EnoughTrialsError(f"{kept} candidates were trained")
-    try:
-        return study.propose(history)
-    except UserError as error:
-        raise EnoughTrialsError(str(error)) from error
 
 
 def _spec(trial: Trial) -> NetworkSpec:

@@ -27,6 +27,7 @@ from effnet.files import write_json
 from effnet.search.bounds import count
 from effnet.search.job import Ending, Job, TrialFolder, read_costs, read_job
 from effnet.search.measures import Measures
+from effnet.search.schedules.space import Schedule, schedule_from_json
 from effnet.training.journal import holds_run
 
 if TYPE_CHECKING:
@@ -51,6 +52,17 @@ def training_config(job: Job, spec_path: Path) -> Config:
     )
 
 
+def schedule_config(job: Job, schedule: Schedule) -> Config:
+    """Return the complete configuration of a schedule's training."""
+    run = job.settings.run
+    run = replace(
+        run,
+        data=replace(run.data, source=job.source, workers=job.threads),
+        evaluate=replace(run.evaluate, every_epochs=_ENOUGH_EPOCHS),
+    )
+    return schedule.applied_to(run)
+
+
 def run_trial(folder: TrialFolder) -> Ending:
     """Measure the candidate, and train it unless a bound rejects it.
 
@@ -61,6 +73,13 @@ def run_trial(folder: TrialFolder) -> Ending:
     from effnet.training.experiment import prepare_experiment  # noqa: PLC0415
 
     job = read_job(folder)
+    text = folder.spec_path.read_text(encoding="utf-8")
+    if schedule := schedule_from_json(text, str(folder.spec_path)):
+        run = schedule_config(job, schedule)
+        result = _resumed(folder) or start_run(run, folder.run, quiet=True)
+        return Ending(
+            state="done", measures=Measures(accuracy=result.val_top1, train_seconds=result.step_seconds)
+        )
     config = training_config(job, folder.spec_path)
     costs, images = read_costs(folder), None
     if costs is None:
@@ -103,6 +122,7 @@ def measure_costs(job: Job, spec: NetworkSpec, experiment: Experiment) -> Measur
     from effnet.search.turns import Budget  # noqa: PLC0415
 
     settings = job.settings
+    assert job.reference is not None, "networks are measured by a reference"
     budget = Budget(seconds=settings.step_seconds)
     step = measure_step(experiment, spec, job.reference, budget, images=settings.step_images)
     costs = replace(

@@ -1,0 +1,58 @@
+"""Open a study, whatever is searched in it: networks, or schedules of one network's training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from effnet.errors import UserError
+from effnet.search.joining import Place, Request, open_study, opened_study
+from effnet.search.ledger import Ledger
+from effnet.search.patience import Patience
+from effnet.search.schedules.joining import SPACE, joined, open_schedules
+from effnet.search.schedules.study import ScheduleStudy
+from effnet.search.study import Study
+
+
+def open_any(
+    request: Request, place: Place, *, patience: Patience, threads: int, announce: Callable[[str], None]
+) -> Study | ScheduleStudy:
+    """Begin the study at a place, or join it; arguments as for `effnet.search.joining.open_study`.
+
+    Raises:
+        UnreachableError: There is no reaching the database.
+        UserError: Something that was asked for cannot be had, or the study was begun differently.
+    """
+    kind = _kind(place, patience)
+    wants_schedules = request.space == SPACE
+    if kind is not None and request.space is not None and wants_schedules != (kind == SPACE):
+        raise UserError(
+            f"the study in {place.folder} is one of {'schedules' if kind == SPACE else 'networks'}, got "
+            f"--space {request.space}; leave it out, or begin another study with --study or --out"
+        )
+    opening = open_schedules if SPACE in {kind, request.space} else open_study
+    return opening(request, place, patience=patience, threads=threads, announce=announce)
+
+
+def opened_any(place: Place) -> Study | ScheduleStudy:
+    """Open a study that is there, to look at it.
+
+    Raises:
+        UnreachableError: There is no reaching the database.
+        UserError: There is no such study.
+    """
+    with Ledger.existing(place.url) as ledger:
+        kind = ledger.space.get("kind")
+    return (
+        joined(Ledger.existing(place.url), place, place.source or "")
+        if kind == SPACE
+        else opened_study(place)
+    )
+
+
+def _kind(place: Place, patience: Patience) -> str | None:
+    """Return what the study at a place searches, ``networks`` unless its space says; None: there is none."""
+    ledger = Ledger.find(place.url, patience=patience)
+    if ledger is None:
+        return None
+    with ledger:
+        return str(ledger.space.get("kind", "networks"))
