@@ -26,6 +26,7 @@ def test_every_program_compiles_for_a_gpu(tmp_path):
     defined = {
         line.removeprefix("def ").partition("(")[0]
         for path in programs
+        if "numba" not in path.name
         for line in path.read_text().splitlines()
         if line.startswith("def ") and "_program(" in line
     }

@@ -30,5 +30,5 @@ def test_a_training_step_with_kernels_is_the_same_up_to_rounding(digits_run, mon
     torch.testing.assert_close(fused[1], plain[1], rtol=1e-3, atol=1e-5)
 
 
-def test_kernels_are_off_by_default(digits_run):
-    assert digits_run.train.kernels == "plain"
+def test_kernels_are_left_open_by_default(digits_run):
+    assert digits_run.train.kernels == "auto"

@@ -20,6 +20,7 @@ from effnet.training.experiment import Experiment, prepare_experiment, sizes_nee
 from effnet.training.fitting import with_fitting_micro_batch
 from effnet.training.journal import Run, create_run, default_run_path, holds_run, open_run
 from effnet.training.keeper import checkpoints_in
+from effnet.training.kernel_choice import check_kernels, kernels_line
 from effnet.training.loop import RunResult
 from effnet.training.loop import train as run_training
 from effnet.training.same_run import check_same_config
@@ -117,6 +118,7 @@ def start_run(
         path = out or default_run_path(experiment.spec.name)
         _check_out(path, Path(experiment.config.data.source))
         check_tracking(experiment.config.tracking)
+        check_kernels(experiment.config.train, experiment.device)
         if processes.is_first:
             run = create_run(path, config_to_toml(experiment.config))
             write_split(run.split_path, experiment.data)
@@ -255,6 +257,7 @@ def _train(experiment: Experiment, run: Run, *, quiet: bool, resume: bool, told:
     )
     is_quiet = quiet or not experiment.processes.is_first
     with open_display(experiment.schedule, quiet=is_quiet, advice=advice) as display:
-        if told:
-            display.message(told)
+        for line in (told, kernels_line(experiment.config, experiment.spec, experiment.device)):
+            if line:
+                display.message(line)
         return run_training(experiment, run, display, resume=resume)

@@ -65,10 +65,13 @@ class TrainConfig:
     compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune-no-cudagraphs"] = "auto"
     """Mode of ``torch.compile``, which compiles the network once for each image size. ``auto``: what ``effnet
     tune`` found, else ``off``."""
-    kernels: Literal["plain", "triton-norm", "triton"] = "plain"
-    """``triton-norm``: batch norm and what follows it by kernels of our own, which keep less for the backward
-    pass; ``triton``: depthwise convolutions as well. Equal to ``plain`` up to rounding. Where Triton cannot
-    run, as on a processor, their twins in PyTorch do. Not yet measured on a GPU."""
+    kernels: Literal["auto", "plain", "triton-norm", "triton", "numba"] = "auto"
+    """``auto``: what ``effnet tune`` found, else ``numba`` on a processor where Numba is installed and steps
+    are in single precision and not compiled, else ``plain``. ``numba``, on a processor: batch norm and what
+    follows it by kernels of our own, which keep less for the backward pass; they are compiled once, for some
+    seconds. ``triton-norm``, on a GPU: the same; ``triton``: depthwise convolutions as well. Equal to
+    ``plain`` up to rounding. Where Triton cannot run, as on a processor, their twins in PyTorch do; not yet
+    measured on a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)

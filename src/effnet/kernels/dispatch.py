@@ -1,4 +1,4 @@
-"""Where the kernels in Triton run, and where their plain twins have to."""
+"""Where the kernels in Triton and in Numba run, and where plain PyTorch has to."""
 
 from __future__ import annotations
 
@@ -11,12 +11,42 @@ import torch
 from torch import Tensor
 
 _DTYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+_NUMBA_DTYPES = frozenset({torch.float32, torch.float64})
 
 
 @cache
 def has_triton() -> bool:
     """Whether Triton is installed."""
     return importlib.util.find_spec("triton") is not None
+
+
+@cache
+def has_numba() -> bool:
+    """Whether Numba is installed; it comes with the extra ``cpu``."""
+    return importlib.util.find_spec("numba") is not None
+
+
+def runs_by_numba(*tensors: Tensor | None) -> bool:
+    """Whether Numba's kernels work on these tensors: on a processor, channels last, of one exact type.
+
+    Not so while a network is compiled or exported, which sees layers and fuses them itself.
+
+    Args:
+        tensors: Activations "N C H W", all that a layer has.
+    """
+    given = [tensor for tensor in tensors if tensor is not None]
+    return (
+        has_numba()
+        and not torch.compiler.is_compiling()
+        and given[0].dtype in _NUMBA_DTYPES
+        and all(
+            type(tensor) is Tensor
+            and tensor.device.type == "cpu"
+            and tensor.dtype == given[0].dtype
+            and tensor.is_contiguous(memory_format=torch.channels_last)
+            for tensor in given
+        )
+    )
 
 
 def is_interpreted() -> bool:

@@ -55,7 +55,7 @@ def batch_norm_act_squeeze_excite(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Gate:
+class Gate:
     """The two layers between the mean over the pixels and the gate, and what they compute."""
 
     reduce_weight: Tensor
@@ -65,7 +65,8 @@ class _Gate:
     value: Tensor
 
     @classmethod
-    def of(cls, pooled: Tensor, layers: tuple[Tensor, Tensor, Tensor, Tensor]) -> _Gate:
+    def of(cls, pooled: Tensor, layers: tuple[Tensor, Tensor, Tensor, Tensor]) -> Gate:
+        """Compute the gate; the layers are weights and biases of the first, then of the second."""
         reduce_weight, reduce_bias, expand_weight, expand_bias = (
             parameter.to(pooled.dtype) for parameter in layers
         )
@@ -117,7 +118,7 @@ def _norm_act_gate(  # noqa: PLR0917 - as operators are called
     mean, variance = passes.statistics(x)
     norm = normalization(x, weight, bias, mean=mean, variance=variance, epsilon=epsilon)
     pooled = passes.pooled(x, norm)
-    gate = _Gate.of(pooled, (reduce_weight, reduce_bias, expand_weight, expand_bias))
+    gate = Gate.of(pooled, (reduce_weight, reduce_bias, expand_weight, expand_bias))
     return passes.activate(x, norm, is_silu=True, factor=gate.value), mean, variance, pooled
 
 
@@ -152,7 +153,7 @@ def _norm_act_gate_backward(  # noqa: PLR0917 - as operators are called
     passes = passes_for(x, gradient)
     norm = normalization(x, weight, bias, mean=mean, variance=variance, epsilon=epsilon)
     layers = (reduce_weight, reduce_bias, expand_weight, expand_bias)
-    gate = _Gate.of(pooled, layers)
+    gate = Gate.of(pooled, layers)
     of_pooled, of_layers = gate.gradients(passes.pooled_product(x, norm, gradient))
     offset = of_pooled / (x.shape[2] * x.shape[3])
     upstream = Upstream(gradient=gradient, factor=gate.value, offset=offset)

@@ -9,20 +9,28 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from effnet.kernels import batch_norm_act, batch_norm_act_squeeze_excite
+from effnet.kernels import Kernels, batch_norm_act, batch_norm_act_squeeze_excite
+from effnet.kernels.dispatch import runs_by_numba
 
 
-def can_fuse(x: Float[Tensor, "N C H W"], norm: nn.Module, act: nn.Module) -> bool:
-    """Whether the kernels compute what these layers compute.
+def can_fuse(
+    x: Float[Tensor, "N C H W"],
+    norm: nn.Module,
+    act: nn.Module,
+    kernels: Kernels,
+    identity: Float[Tensor, "N C H W"] | None = None,
+) -> bool:
+    """Whether these kernels compute what these layers compute.
 
     Not so in evaluation mode, over the images of several processes, with other activations, and where
-    batch norm refuses its input.
+    batch norm refuses its input. Numba's do not know all tensors, either.
     """
     return (
         type(norm) is nn.BatchNorm2d
         and norm.training
         and isinstance(act, nn.SiLU | nn.Identity)
         and x.numel() > x.shape[1]
+        and (kernels != "numba" or (norm.weight.dtype == x.dtype and runs_by_numba(x, identity)))
     )
 
 
@@ -30,13 +38,19 @@ def fused_norm(
     x: Float[Tensor, "N C H W"],
     norm: nn.BatchNorm2d,
     *,
+    kernels: Kernels,
     is_silu: bool,
     keep: Float[Tensor, " N"] | None = None,
     identity: Float[Tensor, "N C H W"] | None = None,
 ) -> Float[Tensor, "N C H W"]:
     """Return ``identity + keep * activation(norm(x))`` and move the norm's statistics."""
     _count_batch(norm)
-    out, mean, variance = batch_norm_act(
+    compute = batch_norm_act
+    if kernels == "numba":
+        from effnet.kernels import norm_numba  # noqa: PLC0415 - Numba is optional
+
+        compute = norm_numba.batch_norm_act
+    out, mean, variance = compute(
         x, norm.weight, norm.bias, epsilon=norm.eps, is_silu=is_silu, keep=keep, identity=identity
     )
     _move_statistics(norm, mean, variance, count=x.numel() // x.shape[1])
@@ -44,13 +58,23 @@ def fused_norm(
 
 
 def fused_norm_squeeze_excite(
-    x: Float[Tensor, "N C H W"], norm: nn.BatchNorm2d, *, reduce: nn.Conv2d, expand: nn.Conv2d
+    x: Float[Tensor, "N C H W"],
+    norm: nn.BatchNorm2d,
+    *,
+    kernels: Kernels,
+    reduce: nn.Conv2d,
+    expand: nn.Conv2d,
 ) -> Float[Tensor, "N C H W"]:
     """Return ``silu(norm(x))`` times its squeeze-excite gate, and move the norm's statistics."""
     assert reduce.bias is not None
     assert expand.bias is not None
     _count_batch(norm)
-    out, mean, variance = batch_norm_act_squeeze_excite(
+    compute = batch_norm_act_squeeze_excite
+    if kernels == "numba":
+        from effnet.kernels import norm_numba  # noqa: PLC0415 - Numba is optional
+
+        compute = norm_numba.batch_norm_act_squeeze_excite
+    out, mean, variance = compute(
         x,
         norm.weight,
         norm.bias,

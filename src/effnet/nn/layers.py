@@ -112,9 +112,9 @@ class ConvNorm(nn.Sequential):
         if self.kernels == "plain":
             return super().forward(input)  # type: ignore[no-untyped-call]
         x = self._convolve(input)
-        if not can_fuse(x, self.norm, self.act):
+        if not can_fuse(x, self.norm, self.act, self.kernels):
             return self.act(self.norm(x))
-        return fused_norm(x, self.norm, is_silu=isinstance(self.act, nn.SiLU))
+        return fused_norm(x, self.norm, kernels=self.kernels, is_silu=isinstance(self.act, nn.SiLU))
 
     def gated(
         self, input: Float[Tensor, "N C H W"], squeeze_excite: SqueezeExcite
@@ -122,10 +122,14 @@ class ConvNorm(nn.Sequential):
         """Return the output of the squeeze-excite layer behind this one."""
         x = self._convolve(input)
         is_silu = isinstance(self.act, nn.SiLU) and isinstance(squeeze_excite.act, nn.SiLU)
-        if not (is_silu and can_fuse(x, self.norm, self.act)):
+        if not (is_silu and can_fuse(x, self.norm, self.act, self.kernels)):
             return squeeze_excite(self.act(self.norm(x)))
         return fused_norm_squeeze_excite(
-            x, self.norm, reduce=squeeze_excite.reduce, expand=squeeze_excite.expand
+            x,
+            self.norm,
+            kernels=self.kernels,
+            reduce=squeeze_excite.reduce,
+            expand=squeeze_excite.expand,
         )
 
     def added(
@@ -136,12 +140,12 @@ class ConvNorm(nn.Sequential):
     ) -> Float[Tensor, "N D P Q"]:
         """Return the residual sum behind this layer."""
         x = self._convolve(input)
-        is_same = identity.dtype == x.dtype
-        if not (is_same and drop_path.training and can_fuse(x, self.norm, self.act)):
+        is_same = identity.dtype == x.dtype and drop_path.training
+        if not (is_same and can_fuse(x, self.norm, self.act, self.kernels, identity)):
             return drop_path(identity, self.act(self.norm(x)))
         keep = drop_path.draw(x).flatten()
         is_silu = isinstance(self.act, nn.SiLU)
-        return fused_norm(x, self.norm, is_silu=is_silu, keep=keep, identity=identity)
+        return fused_norm(x, self.norm, kernels=self.kernels, is_silu=is_silu, keep=keep, identity=identity)
 
     def _convolve(self, input: Tensor) -> Tensor:
         conv = self.conv

@@ -22,6 +22,7 @@ from effnet.data.processes import ONE_PROCESS, Processes
 from effnet.data.resident import ResidentImages, load_resident
 from effnet.data.sources import absolute_source, open_configured
 from effnet.errors import UserError
+from effnet.kernels import Kernels
 from effnet.nn import Network, build_model, find_spec
 from effnet.nn.growing import grow_weights
 from effnet.schedule.progressive import StageSchedule, first_size, image_sizes, stage_schedule
@@ -58,6 +59,12 @@ class Experiment:
         """What the network is computed in, wherever that is safe; None: in single precision throughout."""
         return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config.train.precision)
 
+    @property
+    def kernels(self) -> Kernels:
+        """What `effnet.kernels` computes."""
+        kernels = self.config.train.kernels
+        return "plain" if kernels == "auto" else kernels
+
     def build_model(self) -> Network:
         """Return the network on its device, freshly drawn from the seed or from the loaded weights."""
         torch.manual_seed(self.config.train.seed)
@@ -66,7 +73,7 @@ class Experiment:
             weights=self.weights,
             class_names=self.data.class_names,
             gradient_checkpointing=self.config.model.gradient_checkpointing,
-            kernels=self.config.train.kernels,
+            kernels=self.kernels,
             classifier_bias=self._classifier_bias(),
         )
         is_last = self.config.train.memory_format != "contiguous"

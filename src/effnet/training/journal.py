@@ -251,6 +251,7 @@ def environment() -> dict[str, Any]:
         "effnet": _version("effnet"),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "numba": _version("numba"),
         "platform": platform.platform(),
         "cpu_model": cpu_model(),
         "cpu_count": os.cpu_count(),

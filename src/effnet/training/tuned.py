@@ -24,6 +24,7 @@ from effnet.data.cache import cache_folder
 from effnet.data.threads import thread_count
 from effnet.errors import UserError
 from effnet.files import whole_file
+from effnet.training.kernel_choice import default_kernels
 
 AUTO: Final = "auto"
 
@@ -111,6 +112,8 @@ def with_tuned(
         train = replace(train, memory_format="channels_last")
     if train.compile == AUTO:
         train = replace(train, compile="off")
+    if train.kernels == AUTO:
+        train = replace(train, kernels=default_kernels(train, spec, device))
     if augment.place == AUTO:
         augment = replace(augment, place="worker")
     return replace(config, train=train, augment=augment)
