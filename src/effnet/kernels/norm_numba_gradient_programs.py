@@ -7,8 +7,8 @@ from typing import Any, no_type_check
 
 import numpy as np
 
-from effnet.kernels.norm_numba_programs import WIDTH, clear, fold, place_of, spread, spread_or
-from effnet.kernels.numba_jit import at, behind, program, scratch
+from effnet.kernels.norm_numba_programs import ROOM, clear, fold, place_of, spread, spread_or
+from effnet.kernels.numba_jit import at, behind, fetch, program, scratch
 from effnet.kernels.numba_math import sigmoid
 
 
@@ -26,10 +26,10 @@ def sums_program(real: Any) -> int:
         start, count, copies, _, first, last, slot = place_of(block, arguments)
         channels, is_silu, has_gate = arguments[0], arguments[11], arguments[12]
         x, gradient = behind(at(arguments[5], real), start), behind(at(arguments[6], real), start)
-        center, inverse = scratch(WIDTH, real), scratch(WIDTH, real)
-        weight, bias = scratch(WIDTH, real), scratch(WIDTH, real)
-        slope_sum, white_sum = scratch(WIDTH, real), scratch(WIDTH, real)
-        slopes, whites, values = scratch(WIDTH, real), scratch(WIDTH, real), scratch(WIDTH, real)
+        center, inverse = scratch(ROOM, real), scratch(ROOM, real)
+        weight, bias = scratch(ROOM, real), scratch(ROOM, real)
+        slope_sum, white_sum = scratch(ROOM, real), scratch(ROOM, real)
+        slopes, whites, values = scratch(ROOM, real), scratch(ROOM, real), scratch(ROOM, real)
         spread(behind(at(arguments[7], real), start), count, copies, center)
         spread(behind(at(arguments[8], real), start), count, copies, inverse)
         spread(behind(at(arguments[9], real), start), count, copies, weight)
@@ -43,6 +43,8 @@ def sums_program(real: Any) -> int:
         while row < last:
             place, width = row * channels, min(copies, last - row) * count
             line, upstream = behind(x, place), behind(gradient, place)
+            fetch(behind(line, copies * channels), copies * count)
+            fetch(behind(upstream, copies * channels), copies * count)
             if has_gate:
                 for index in range(width):
                     white = (line[index] - center[index]) * inverse[index]
@@ -131,10 +133,10 @@ def input_gradient_program(real: Any) -> int:
         start, count, copies, image, first, last, _ = place_of(block, arguments)
         channels, is_silu, has_offset = arguments[0], arguments[15], arguments[12] != 0
         x, gradient = behind(at(arguments[5], real), start), behind(at(arguments[6], real), start)
-        center, inverse = scratch(WIDTH, real), scratch(WIDTH, real)
-        weight, bias = scratch(WIDTH, real), scratch(WIDTH, real)
-        factor, offset = scratch(WIDTH, real), scratch(WIDTH, real)
-        scale, fixed, slanted = scratch(WIDTH, real), scratch(WIDTH, real), scratch(WIDTH, real)
+        center, inverse = scratch(ROOM, real), scratch(ROOM, real)
+        weight, bias = scratch(ROOM, real), scratch(ROOM, real)
+        factor, offset = scratch(ROOM, real), scratch(ROOM, real)
+        scale, fixed, slanted = scratch(ROOM, real), scratch(ROOM, real), scratch(ROOM, real)
         spread(behind(at(arguments[7], real), start), count, copies, center)
         spread(behind(at(arguments[8], real), start), count, copies, inverse)
         spread(behind(at(arguments[9], real), start), count, copies, weight)
@@ -156,6 +158,8 @@ def input_gradient_program(real: Any) -> int:
         while row < last:
             place, width = row * channels, min(copies, last - row) * count
             line, upstream, target = behind(x, place), behind(gradient, place), behind(out, place)
+            fetch(behind(line, copies * channels), copies * count)
+            fetch(behind(upstream, copies * channels), copies * count)
             if has_offset:
                 for index in range(width):
                     white = (line[index] - center[index]) * inverse[index]

@@ -17,12 +17,15 @@ from typing import Any, no_type_check
 import numpy as np
 from numba import njit
 
-from effnet.kernels.numba_jit import at, behind, number, program, scratch
+from effnet.kernels.numba_jit import at, behind, fetch, number, program, scratch
 from effnet.kernels.numba_math import sigmoid
 
 WIDTH = 1024
 """Most numbers side by side, and most channels of a part."""
-_SIDE_BY_SIDE = 256
+ROOM = WIDTH + 112
+"""For one number for each; several arrays of 4096 bytes would compete for the same places of the cache."""
+_VECTOR, _SIDE_BY_SIDE = 64, 256
+"""Numbers that are computed at once, at the most, and numbers side by side, at the least."""
 _SHIFT_ROWS = 8
 """Whose mean is close enough to that of all for squares not to cancel."""
 
@@ -37,7 +40,10 @@ def place_of(work, geometry):
     image = slot // blocks_of_image
     first = image * geometry[4] + slot % blocks_of_image * rows
     last = min(first + rows, (image + 1) * geometry[4])
-    copies = max(1, _SIDE_BY_SIDE // channels)
+    # So many rows that no vector is left half empty, or nearly so.
+    copies = _VECTOR // min(_VECTOR, channels & -channels)
+    copies *= max(1, _SIDE_BY_SIDE // (copies * channels))
+    copies = min(copies, max(1, WIDTH // channels))
     return part * size, min(size, channels - part * size), copies, image, first, last, slot
 
 
@@ -89,7 +95,7 @@ def statistics_program(real: Any) -> int:
         x = behind(at(arguments[5], real), start)
         mean = behind(at(arguments[6], np.float64), slot * channels + start)
         squares = behind(at(arguments[7], np.float64), slot * channels + start)
-        shift, total, square = scratch(WIDTH, real), scratch(WIDTH, real), scratch(WIDTH, real)
+        shift, total, square = scratch(ROOM, real), scratch(ROOM, real), scratch(ROOM, real)
         clear(count, shift)
         some = min(last - first, _SHIFT_ROWS)
         for row in range(first, first + some):
@@ -169,8 +175,8 @@ def activate_program(real: Any) -> int:
         start, count, copies, image, first, last, _ = place_of(block, arguments)
         channels, is_silu = arguments[0], arguments[12]
         x = behind(at(arguments[5], real), start)
-        center, scale, bias = scratch(WIDTH, real), scratch(WIDTH, real), scratch(WIDTH, real)
-        factor = scratch(WIDTH, real)
+        center, scale, bias = scratch(ROOM, real), scratch(ROOM, real), scratch(ROOM, real)
+        factor = scratch(ROOM, real)
         spread(behind(at(arguments[6], real), start), count, copies, center)
         spread(behind(at(arguments[7], real), start), count, copies, scale)
         spread(behind(at(arguments[8], real), start), count, copies, factor)
@@ -185,6 +191,9 @@ def activate_program(real: Any) -> int:
         while row < last:
             place, width = row * channels, min(copies, last - row) * count
             line, target, added = behind(x, place), behind(out, place), behind(identity, place)
+            fetch(behind(line, copies * channels), copies * count)
+            if has_identity:
+                fetch(behind(added, copies * channels), copies * count)
             if is_silu and not has_identity:
                 for index in range(width):
                     value = (line[index] - center[index]) * scale[index] + bias[index]
@@ -216,8 +225,8 @@ def pool_program(real: Any) -> int:
         start, count, copies, _, first, last, slot = place_of(block, arguments)
         channels = arguments[0]
         x = behind(at(arguments[5], real), start)
-        center, scale, bias = scratch(WIDTH, real), scratch(WIDTH, real), scratch(WIDTH, real)
-        total = scratch(WIDTH, real)
+        center, scale, bias = scratch(ROOM, real), scratch(ROOM, real), scratch(ROOM, real)
+        total = scratch(ROOM, real)
         spread(behind(at(arguments[6], real), start), count, copies, center)
         spread(behind(at(arguments[7], real), start), count, copies, scale)
         spread(behind(at(arguments[8], real), start), count, copies, total)
@@ -228,6 +237,7 @@ def pool_program(real: Any) -> int:
         row = first
         while row < last:
             line = behind(x, row * channels)
+            fetch(behind(line, copies * channels), copies * count)
             for index in range(min(copies, last - row) * count):
                 value = (line[index] - center[index]) * scale[index] + bias[index]
                 total[index] += value * sigmoid(value)
