@@ -190,3 +190,34 @@ def test_less_is_kept_for_the_backward_pass():
             model(pixels)
         kept[kernels] = sum(tensor.nbytes for tensor in tensors.values())
     assert kept["triton-norm"] < 0.8 * kept["plain"]
+
+
+def test_a_step_by_numba_is_the_same_step(monkeypatch):
+    pytest.importorskip("numba", reason="it comes with the extra 'cpu'")
+    monkeypatch.setattr(dispatch, "SMALLEST_FOR_NUMBA", 0)
+    plain, fused = network(tiny(), kernels="plain"), network(tiny(), kernels="numba")
+    for momentum in (0.3, 0.0, None):
+        for model in (plain, fused):
+            for module in model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.momentum = momentum
+        assert_equal_steps(plain, fused)
+
+    def refuse(*_):
+        raise AssertionError("batch norm on its own")
+
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", refuse)
+    learned(fused)
+
+
+def test_what_numba_does_not_know_or_is_too_small_stays_with_torch(monkeypatch):
+    monkeypatch.setattr(dispatch, "has_numba", lambda: True)
+    x = torch.zeros(2, 8, 64, 64).to(memory_format=torch.channels_last)
+    assert dispatch.runs_by_numba(x, None, x)
+    assert not dispatch.runs_by_numba(x.contiguous())
+    assert not dispatch.runs_by_numba(x.bfloat16())
+    assert not dispatch.runs_by_numba(x, x.double())
+    assert not dispatch.runs_by_numba(x[:1])
+    assert not dispatch.runs_by_numba(x.to("meta"))
+    monkeypatch.setattr(dispatch, "has_numba", lambda: False)
+    assert not dispatch.runs_by_numba(x)

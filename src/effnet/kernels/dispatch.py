@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 _DTYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+SMALLEST_FOR_NUMBA = 65536
+"""Numbers of an activation from which on Numba's kernels save more than it costs to call them."""
 _NUMBA_DTYPES = frozenset({torch.float32, torch.float64})
 
 
@@ -27,7 +29,7 @@ def has_numba() -> bool:
 
 
 def runs_by_numba(*tensors: Tensor | None) -> bool:
-    """Whether Numba's kernels work on these tensors: on a processor, channels last, of one exact type.
+    """Whether Numba's kernels take these tensors: on a processor, channels last, of one exact type, large.
 
     Not so while a network is compiled or exported, which sees layers and fuses them itself.
 
@@ -37,6 +39,7 @@ def runs_by_numba(*tensors: Tensor | None) -> bool:
     given = [tensor for tensor in tensors if tensor is not None]
     return (
         has_numba()
+        and given[0].numel() >= SMALLEST_FOR_NUMBA
         and not torch.compiler.is_compiling()
         and given[0].dtype in _NUMBA_DTYPES
         and all(

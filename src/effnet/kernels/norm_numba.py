@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from effnet.kernels import norm_numba_gradient_programs as gradient_programs
 from effnet.kernels import norm_numba_programs as programs
 from effnet.kernels.norm_gate import Gate
+from effnet.kernels.norm_plain import Moving
 from effnet.kernels.numba_jit import number_bits, run
 
 _BLOCK = 65536
@@ -69,6 +70,12 @@ def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
+def _moving_arguments(moving: Moving | None) -> tuple[int, int, int]:
+    if moving is None or moving.weight == 0:
+        return 0, 0, 0
+    return moving.mean.data_ptr(), moving.variance.data_ptr(), number_bits(moving.weight)
+
+
 def _sums(blocks: _Blocks, count: int) -> Tensor:
     return torch.empty((count, blocks.slots, blocks.geometry[0]), dtype=torch.float64)
 
@@ -81,8 +88,8 @@ class _Normalization:
         self.addresses = tuple(tensor.data_ptr() for tensor in self.tensors)
 
 
-def _statistics(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean, biased variance and inverse deviation."""
+def _statistics(x: Tensor, epsilon: float, moving: Moving | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean, biased variance and inverse deviation; move the moving statistics."""
     blocks, real = _together(x), _REAL[x.dtype]
     parts = _sums(blocks, 2)
     mean, variance, inverse = torch.empty((3, x.shape[1]), dtype=x.dtype).unbind()
@@ -104,6 +111,7 @@ def _statistics(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
             variance.data_ptr(),
             inverse.data_ptr(),
             number_bits(epsilon),
+            *_moving_arguments(moving),
         ),
         elements=0,
     )
@@ -244,8 +252,9 @@ class _NormAct(torch.autograd.Function):
         identity: Tensor | None,
         is_silu: bool,
         epsilon: float,
+        moving: Moving | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        mean, variance, inverse = _statistics(x, epsilon)
+        mean, variance, inverse = _statistics(x, epsilon, moving)
         norm = _Normalization(mean, inverse, weight, bias)
         factor = None if keep is None else keep.to(x.dtype)[:, None].expand(x.shape[:2]).contiguous()
         ctx.save_for_backward(x, weight, bias, mean, inverse, factor)
@@ -256,14 +265,16 @@ class _NormAct(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, *_: None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        if gradient is None:
+            return (None,) * 8
         x, weight, bias, mean, inverse, factor = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         norm = _Normalization(mean, inverse, weight, bias)
         blocks = _together(x) if factor is None else _by_image(x)
         sums = _gradient_sums(x, gradient, norm, blocks, is_silu=ctx.is_silu, has_gate=False)
         gradients = _input_gradient(x, gradient, norm, blocks, sums, is_silu=ctx.is_silu, factor=factor)
-        return *gradients, None, gradient if ctx.has_identity else None, None, None
+        return *gradients, None, gradient if ctx.has_identity else None, None, None, None
 
 
 class _NormActGate(torch.autograd.Function):
@@ -278,8 +289,9 @@ class _NormActGate(torch.autograd.Function):
         expand_weight: Tensor,
         expand_bias: Tensor,
         epsilon: float,
+        moving: Moving | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        mean, variance, inverse = _statistics(x, epsilon)
+        mean, variance, inverse = _statistics(x, epsilon, moving)
         norm = _Normalization(mean, inverse, weight, bias)
         pooled = _pooled(x, norm)
         layers = (reduce_weight, reduce_bias, expand_weight, expand_bias)
@@ -291,7 +303,9 @@ class _NormActGate(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, *_: None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        if gradient is None:
+            return (None,) * 9
         x, weight, bias, mean, inverse, pooled, reduced, value, *layers = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         norm, blocks = _Normalization(mean, inverse, weight, bias), _by_image(x)
@@ -310,7 +324,7 @@ class _NormActGate(torch.autograd.Function):
             factor=value,
             offset=of_pooled / blocks.geometry[4],
         )
-        return *gradients, *of_layers, None
+        return *gradients, *of_layers, None, None
 
 
 def batch_norm_act(
@@ -322,10 +336,14 @@ def batch_norm_act(
     is_silu: bool,
     keep: Float[Tensor, " N"] | None = None,
     identity: Float[Tensor, "N C H W"] | None = None,
+    moving: Moving | None = None,
 ) -> tuple[Float[Tensor, "N C H W"], Float[Tensor, " C"], Float[Tensor, " C"]]:
-    """Do what `effnet.kernels.batch_norm_act` does, on tensors for which `runs_by_numba` holds."""
+    """Do what `effnet.kernels.batch_norm_act` does, on tensors for which `runs_by_numba` holds.
+
+    It moves the moving statistics itself.
+    """
     out, mean, variance = _NormAct.apply(  # type: ignore[no-untyped-call]
-        x, weight, bias, keep, identity, is_silu, epsilon
+        x, weight, bias, keep, identity, is_silu, epsilon, moving
     )
     return out, mean, variance
 
@@ -340,9 +358,10 @@ def batch_norm_act_squeeze_excite(
     expand_weight: Float[Tensor, "C S"],
     expand_bias: Float[Tensor, " C"],
     epsilon: float,
+    moving: Moving | None = None,
 ) -> tuple[Float[Tensor, "N C H W"], Float[Tensor, " C"], Float[Tensor, " C"]]:
     """Do what `effnet.kernels.batch_norm_act_squeeze_excite` does; see `batch_norm_act`."""
     out, mean, variance = _NormActGate.apply(  # type: ignore[no-untyped-call]
-        x, weight, bias, reduce_weight, reduce_bias, expand_weight, expand_bias, epsilon
+        x, weight, bias, reduce_weight, reduce_bias, expand_weight, expand_bias, epsilon, moving
     )
     return out, mean, variance

@@ -137,7 +137,7 @@ def statistics_program(real: Any) -> int:
 
 @cache
 def merge_program(real: Any) -> int:
-    """Mean, biased variance and inverse deviation from those of all blocks; one block of work."""
+    """Mean, biased variance and inverse deviation from those of all blocks; moving statistics move, too."""
 
     @program
     @no_type_check
@@ -161,6 +161,13 @@ def merge_program(real: Any) -> int:
             out_mean[channel] = mean[channel]
             out_variance[channel] = variance
             out_inverse[channel] = 1 / np.sqrt(variance + epsilon)
+        if arguments[11] != 0:
+            moving_mean, moving_variance = at(arguments[11], real), at(arguments[12], real)
+            weight = number(arguments[13])
+            for channel in range(channels):
+                unbiased = squares[channel] / np.float64(all_rows - 1)
+                moving_mean[channel] += weight * (mean[channel] - moving_mean[channel])
+                moving_variance[channel] += weight * (unbiased - moving_variance[channel])
 
     return merge
 

@@ -46,6 +46,16 @@ class Upstream:
     offset: Float[Tensor, "N C"] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """Moving statistics of batch norm, for kernels that change them in place."""
+
+    mean: Float[Tensor, " C"]
+    variance: Float[Tensor, " C"]
+    weight: float
+    """Of the batch's statistics, whose variance is the unbiased one."""
+
+
 def statistics(x: Float[Tensor, "N C H W"]) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
     """Return mean and biased variance of each channel."""
     variance, mean = torch.var_mean(x.to(exact_dtype(x.dtype)), (0, 2, 3), correction=0)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from effnet.kernels import Kernels, batch_norm_act, batch_norm_act_squeeze_excite
 from effnet.kernels.dispatch import runs_by_numba
+from effnet.kernels.norm_plain import Moving
 
 
 def can_fuse(
@@ -45,12 +46,20 @@ def fused_norm(
 ) -> Float[Tensor, "N C H W"]:
     """Return ``identity + keep * activation(norm(x))`` and move the norm's statistics."""
     _count_batch(norm)
-    compute = batch_norm_act
     if kernels == "numba":
         from effnet.kernels import norm_numba  # noqa: PLC0415 - Numba is optional
 
-        compute = norm_numba.batch_norm_act
-    out, mean, variance = compute(
+        return norm_numba.batch_norm_act(
+            x,
+            norm.weight,
+            norm.bias,
+            epsilon=norm.eps,
+            is_silu=is_silu,
+            keep=keep,
+            identity=identity,
+            moving=_moving(norm),
+        )[0]
+    out, mean, variance = batch_norm_act(
         x, norm.weight, norm.bias, epsilon=norm.eps, is_silu=is_silu, keep=keep, identity=identity
     )
     _move_statistics(norm, mean, variance, count=x.numel() // x.shape[1])
@@ -69,21 +78,19 @@ def fused_norm_squeeze_excite(
     assert reduce.bias is not None
     assert expand.bias is not None
     _count_batch(norm)
-    compute = batch_norm_act_squeeze_excite
+    layers = {
+        "reduce_weight": reduce.weight.flatten(1),
+        "reduce_bias": reduce.bias,
+        "expand_weight": expand.weight.flatten(1),
+        "expand_bias": expand.bias,
+    }
     if kernels == "numba":
         from effnet.kernels import norm_numba  # noqa: PLC0415 - Numba is optional
 
-        compute = norm_numba.batch_norm_act_squeeze_excite
-    out, mean, variance = compute(
-        x,
-        norm.weight,
-        norm.bias,
-        reduce_weight=reduce.weight.flatten(1),
-        reduce_bias=reduce.bias,
-        expand_weight=expand.weight.flatten(1),
-        expand_bias=expand.bias,
-        epsilon=norm.eps,
-    )
+        return norm_numba.batch_norm_act_squeeze_excite(
+            x, norm.weight, norm.bias, **layers, epsilon=norm.eps, moving=_moving(norm)
+        )[0]
+    out, mean, variance = batch_norm_act_squeeze_excite(x, norm.weight, norm.bias, **layers, epsilon=norm.eps)
     _move_statistics(norm, mean, variance, count=x.numel() // x.shape[1])
     return out
 
@@ -94,12 +101,27 @@ def _count_batch(norm: nn.BatchNorm2d) -> None:
         norm.num_batches_tracked.add_(1)
 
 
+def _moving(norm: nn.BatchNorm2d) -> Moving | None:
+    """Return what is moved by kernels that do that themselves."""
+    weight = _momentum(norm)
+    if norm.running_mean is None or norm.running_var is None or weight is None:
+        return None
+    return Moving(norm.running_mean, norm.running_var, float(weight))
+
+
+def _momentum(norm: nn.BatchNorm2d) -> Tensor | float | None:
+    """Return the weight of a batch's statistics; None where there are no moving ones."""
+    if norm.num_batches_tracked is None:
+        return None
+    # torch's rule where there is no momentum: the mean over all batches.
+    return 1 / norm.num_batches_tracked if norm.momentum is None else norm.momentum
+
+
 @torch.no_grad()
 def _move_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, *, count: int) -> None:
     """Do to the running statistics what `nn.BatchNorm2d` does."""
-    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
+    weight = _momentum(norm)
+    if norm.running_mean is None or norm.running_var is None or weight is None:
         return
-    # torch's rule where there is no momentum: the mean over all batches.
-    weight = 1 / norm.num_batches_tracked if norm.momentum is None else norm.momentum
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), weight)
     norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var.dtype), weight)

@@ -23,7 +23,7 @@ from effnet.arch.external import AnySpec
 from effnet.arch.spec import NetworkSpec
 from effnet.config import Config
 from effnet.kernels import Kernels
-from effnet.kernels.dispatch import has_triton
+from effnet.kernels.dispatch import has_numba, has_triton
 from effnet.training.experiment import Experiment, default_precision, supports_bf16
 from effnet.training.tuned import AUTO
 
@@ -90,7 +90,7 @@ def choices_for(config: Config, spec: AnySpec, device: torch.device, *, compiles
         is_gpu = device.type == "cuda"
         modes += ("default", *(("reduce-overhead", "max-autotune-no-cudagraphs") if is_gpu else ()))
     return Choices(
-        kernels=(train.kernels,),
+        kernels=kernels_on(device, spec) if train.kernels == AUTO else (train.kernels,),
         memory_formats=(
             ("channels_last", "contiguous") if train.memory_format == AUTO else (train.memory_format,)
         ),
@@ -109,7 +109,7 @@ def kernels_on(device: torch.device, spec: AnySpec) -> tuple[Kernels, ...]:
         return ("plain",)
     if device.type == "cuda":
         return ("plain", "triton-norm", "triton") if has_triton() else ("plain",)
-    return ("plain",)
+    return ("plain", "numba") if has_numba() else ("plain",)
 
 
 def arithmetic(choices: Choices, seconds: Seconds) -> list[Compute]:
@@ -143,7 +143,10 @@ def compiled(choices: Choices, seconds: Seconds) -> list[Compute]:
     """Return the ways of the third turn."""
     plain = {way: taken for way, taken in seconds.items() if way.kernels == choices.kernels[0]}
     ways = dict.fromkeys(fastest(choices, of) for of in (seconds, plain) if of)
-    return [replace(way, compile=mode) for mode in choices.modes[1:2] for way in ways]
+    # Numba's kernels are unknown to the compiler.
+    return [
+        replace(way, compile=mode) for mode in choices.modes[1:2] for way in ways if way.kernels != "numba"
+    ]
 
 
 def other_modes(choices: Choices, seconds: Seconds) -> list[Compute]:
