@@ -207,7 +207,7 @@ def _torch_threads() -> Callable[[int, int, int, int], None] | None:
         return None
     start.restype = None
     start.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
-    return start  # type: ignore[no-any-return]
+    return start
 
 
 @cache

@@ -93,7 +93,7 @@ def measure_profile(
     wholes: dict[str, Whole] = {}
     parts: list[Measured] = []
     if is_training:
-        for kernels in dict.fromkeys(("plain", experiment.config.train.kernels)):
+        for kernels in dict.fromkeys(("plain", experiment.kernels)):
             tell(f"the whole step, kernels {kernels}")
             step = Step(with_kernels(experiment, kernels))
             wholes[kernels] = step.whole(rounds)
