@@ -103,25 +103,18 @@ def _count_batch(norm: nn.BatchNorm2d) -> None:
 
 def _moving(norm: nn.BatchNorm2d) -> Moving | None:
     """Return what is moved by kernels that do that themselves."""
-    weight = _momentum(norm)
-    if norm.running_mean is None or norm.running_var is None or weight is None:
+    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         return None
-    return Moving(norm.running_mean, norm.running_var, float(weight))
-
-
-def _momentum(norm: nn.BatchNorm2d) -> Tensor | float | None:
-    """Return the weight of a batch's statistics; None where there are no moving ones."""
-    if norm.num_batches_tracked is None:
-        return None
-    # torch's rule where there is no momentum: the mean over all batches.
-    return 1 / norm.num_batches_tracked if norm.momentum is None else norm.momentum
+    weight = 1 / int(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    return Moving(norm.running_mean, norm.running_var, weight)
 
 
 @torch.no_grad()
 def _move_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, *, count: int) -> None:
     """Do to the running statistics what `nn.BatchNorm2d` does."""
-    weight = _momentum(norm)
-    if norm.running_mean is None or norm.running_var is None or weight is None:
+    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         return
+    # torch's rule where there is no momentum: the mean over all batches.
+    weight = 1 / norm.num_batches_tracked if norm.momentum is None else norm.momentum
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), weight)
     norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var.dtype), weight)
