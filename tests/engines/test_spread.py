@@ -59,6 +59,17 @@ def test_answers_come_in_the_order_of_the_images(spread):
     assert seen == [(4, "MainThread")] * 2 + [(1, "MainThread")] * 3
 
 
+def test_one_thread_needs_no_other():
+    names = []
+
+    def piece(pixels):
+        names.append(threading.current_thread().name)
+        return pixels.sum((2, 3))
+
+    Spread(piece, piece, sizes=(1, 4), threads=1)(torch.zeros(5, 3, 2, 2))
+    assert names == ["MainThread"] * 2
+
+
 def test_one_image_is_for_all_threads(spread):
     network, seen = spread
     assert network(torch.zeros(1, 3, 2, 2)).shape == (1, 3)

@@ -59,6 +59,8 @@ class Spread(StandIn):
         """Return the logits of any number of images but none, computed with all threads."""
         if len(pixels) == 1:
             return self._one(pixels)
+        if self.threads == 1:
+            return self.alone(pixels)
         return torch.cat(list(self._pool.map(self._piece, self._cut(pixels, self.threads))))
 
     def alone(self, pixels: Float[Tensor, "N C S S"]) -> Float[Tensor, "N K"]:
