@@ -113,7 +113,7 @@ class ScheduleReport:
             return (
                 "The finalists have not been trained with other seeds yet, so that nothing is said of them."
             )
-        what = f"{winner.schedule.name}: {found} points to the paper's schedule, {found.seeds} seeds"
+        what = f"{winner.schedule.name}: {found} points to the paper's schedule, {_seeds(found.seeds)}"
         if found.is_sure:
             return f"Better than the paper's: {what}."
         return f"No schedule is surely better than the paper's; the best is {what}."
@@ -168,6 +168,10 @@ class ScheduleReport:
             "values": self.space.values(entry.point),
             "changes": dict(entry.schedule.changes),
         }
+
+
+def _seeds(number: int) -> str:
+    return f"{number} {'seed' if number == 1 else 'seeds'}"
 
 
 def difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference | None:
