@@ -39,6 +39,7 @@ def take_turns(
     batch_size: int,
     warm_up: int = 3,
     pause_s: float = 0.0,
+    clock: Callable[[], float] | None = None,
 ) -> dict[str, Latency]:
     """Time each call once a turn, in the same order every turn, after some that do not count.
 
@@ -48,13 +49,15 @@ def take_turns(
         batch_size: Images of a call.
         warm_up: Turns that do not count.
         pause_s: Before each call, for threads of the last one to fall asleep.
+        clock: In seconds; None: the wall's.
     """
+    read = clock or time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(-warm_up, turns):
         for name, call in calls.items():
             time.sleep(pause_s)
-            start = time.perf_counter()
+            start = read()
             call()
             if turn >= 0:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(read() - start)
     return {name: Latency(batch_size=batch_size, seconds=tuple(times)) for name, times in seconds.items()}
