@@ -13,8 +13,8 @@ from effnet.arch.spec import SPEC_CONFIG
 EAGER = "eager"
 """PyTorch, operation by operation; always there."""
 PAYING_SECONDS = 120.0
-"""Where PyTorch would compute for so long, other engines are measured first: for V2-B0 that takes half a minute of
-processor time, and they save a third (docs/log.md)."""
+"""Where PyTorch would compute for so long, other engines are measured first: for V2-B0 that takes half a
+minute of processor time, and they save a third (docs/log.md)."""
 _WORTH_IT = 0.95
 """Another engine than PyTorch must need at most this share of its time."""
 
