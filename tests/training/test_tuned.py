@@ -52,6 +52,27 @@ def test_another_version_of_torch_is_another_choice(monkeypatch):
     assert find_choice(compute_subject(load_spec("v2-b0"), SIZES, CPU)) is None
 
 
+def test_another_set_of_kernels_is_another_choice(monkeypatch):
+    versions = {"numba": "0.68.1"}
+    monkeypatch.setattr(tuned, "version", lambda package: versions[package])
+    monkeypatch.setattr(tuned, "PackageNotFoundError", KeyError)
+    keep_choice(compute_subject(load_spec("v2-b0"), SIZES, CPU), CHANGES)
+    assert find_choice(compute_subject(load_spec("v2-b0"), SIZES, CPU)) is not None
+    versions.clear()
+    assert find_choice(compute_subject(load_spec("v2-b0"), SIZES, CPU)) is None
+
+
+def test_kernels_that_were_kept_are_used_unless_the_run_is_compiled():
+    before = prepare_experiment(_config())
+    about = compute_subject(before.spec, (16, 32), before.device)
+    keep_choice(about, CHANGES | {"train.kernels": "numba", "train.memory_format": "channels_last"})
+    assert prepare_experiment(_config()).config.train.kernels == "numba"
+    compiled = replace(_config(), train=replace(_config().train, compile="default"))
+    assert prepare_experiment(compiled).config.train.kernels == "plain"
+    plain = replace(_config(), train=replace(_config().train, kernels="plain"))
+    assert prepare_experiment(plain).config.train.kernels == "plain"
+
+
 def test_classes_and_the_order_of_stages_do_not_matter():
     spec = load_spec("v2-b0")
     keep_choice(compute_subject(spec, SIZES, CPU), CHANGES)

@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from effnet.arch import load_spec
+from effnet.arch.external import ExternalSpec
+from effnet.arch.family import released_preprocessing
 from effnet.config import Config, ModelConfig, TrainConfig
 from effnet.training import experiment as experiment_module
 from effnet.training import ways as ways_module
 from effnet.training.experiment import default_precision, supports_bf16
-from effnet.training.ways import TURNS, Choices, Compute, choices_for, fastest
+from effnet.training.ways import TURNS, Choices, Compute, choices_for, fastest, kernels_on
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SPEC = load_spec("v2-b0")
@@ -107,6 +109,37 @@ def test_kernels_are_tried_on_channels_last_whichever_format_is_faster_and_in_bo
         "triton channels_last bf16 off",
         "triton channels_last fp32 off",
     ]
+
+
+PROCESSOR = Choices(
+    kernels=("plain", "numba"),
+    memory_formats=("channels_last", "contiguous"),
+    precisions=("fp32", "bf16"),
+    modes=("off", "default"),
+)
+
+
+def test_kernels_of_numba_are_neither_compiled_nor_tried_in_bf16():
+    assert measure(PROCESSOR, {"contiguous": 1.2, "numba": 0.8}) == [
+        "plain channels_last fp32 off",
+        "plain contiguous fp32 off",
+        "plain channels_last bf16 off",
+        "plain contiguous bf16 off",
+        "numba channels_last fp32 off",
+        "plain channels_last fp32 default",
+    ]
+
+
+def test_a_processor_has_the_kernels_of_numba_where_that_is_installed(monkeypatch):
+    for has_numba, expected in ((True, ("plain", "numba")), (False, ("plain",))):
+        monkeypatch.setattr(ways_module, "has_numba", lambda has=has_numba: has)
+        assert kernels_on(CPU, SPEC) == expected
+        assert choices(CPU, compiles=False).kernels == expected
+    assert kernels_on(CUDA, SPEC) == ("plain", "triton-norm", "triton")
+    other = ExternalSpec(
+        name="timm:x", preprocessing=released_preprocessing(SPEC), train_size=224, classifier="fc"
+    )
+    assert kernels_on(CPU, other) == kernels_on(CUDA, other) == ("plain",)
 
 
 def test_without_channels_last_there_are_no_other_kernels():

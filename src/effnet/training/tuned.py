@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -59,6 +60,7 @@ def compute_subject(spec: AnySpec, image_sizes: tuple[int, ...], device: torch.d
         "device": torch.cuda.get_device_name(device) if is_cuda else "cpu",
         "processors": None if is_cuda else thread_count(0),
         "torch": torch.__version__,
+        "kernels": {name: _version(name) for name in ("numba", "triton")},
     }
 
 
@@ -103,6 +105,9 @@ def with_tuned(
     if config.model.gradient_checkpointing and config.train.compile == AUTO:
         # What was measured without it cannot be compiled with it.
         config = replace(config, train=replace(config.train, compile="off"))
+    if config.train.kernels == AUTO and config.train.compile not in {AUTO, "off"}:
+        # Kernels that were measured uncompiled need not go together with the compiler.
+        config = replace(config, train=replace(config.train, kernels="plain"))
     config = apply_choice(config, find_choice(compute_subject(spec, image_sizes, device)))
     config = apply_choice(config, find_choice(loader_subject(config, image_sizes, device)))
     train, augment = config.train, config.augment
@@ -161,6 +166,14 @@ def apply_choice(config: Config, choice: Choice | None) -> Config:
         return from_dict(Config, sections, "what effnet tune has kept")
     except UserError:
         return config
+
+
+def _version(package: str) -> str | None:
+    """Return the version of a package; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _path(about: Mapping[str, Any]) -> Path:

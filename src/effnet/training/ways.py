@@ -3,10 +3,10 @@
 All combinations would be dozens. They are measured in four turns, each about what the ones before leave open:
 
 1. every precision in every memory format, with plain kernels and uncompiled;
-2. other kernels, which work on channels last alone, in every precision that took at most 1.5 times the
-   fastest in turn 1: no kernels have saved more than a third of a step anywhere;
+2. other kernels, which work on channels last alone, Numba's in fp32 alone, in every precision that took at
+   most 1.5 times the fastest in turn 1: no kernels have saved more than a third of a step anywhere;
 3. the compiler's default mode for the fastest so far, and for the fastest with plain kernels, as the compiler
-   fuses itself what the other kernels fuse;
+   fuses itself what the other kernels fuse, and cannot compile Numba's;
 4. the compiler's other modes for the faster of those.
 """
 
@@ -134,6 +134,7 @@ def other_kernels(choices: Choices, seconds: Seconds) -> list[Compute]:
         for kernels, precision in product(choices.kernels[1:], choices.precisions)
         for way in seconds
         if (way.precision, way.memory_format) == (precision, "channels_last")
+        and (kernels != "numba" or precision == "fp32")
         and min(taken for other, taken in seconds.items() if other.precision == precision)
         <= _KERNELS_GAIN * least
     ]
