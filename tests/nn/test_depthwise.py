@@ -13,7 +13,7 @@ def depthwise(size=3, stride=1, *, channels=4, **changes) -> nn.Conv2d:
 
 
 def test_depthwise_convolutions_of_every_stage_can_be_convolved():
-    assert all(can_convolve(depthwise(size, stride)) for size in (3, 5) for stride in (1, 2))
+    assert all(can_convolve(depthwise(size, stride), "triton") for size in (3, 5) for stride in (1, 2))
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_depthwise_convolutions_of_every_stage_can_be_convolved():
     ids=["kernel", "stride", "groups", "bias", "evaluation", "other layer"],
 )
 def test_what_the_kernels_do_not_know_stays_with_torch(conv):
-    assert not can_convolve(conv)
+    assert not can_convolve(conv, "triton")
 
 
 @pytest.mark.parametrize("size", [7, 8])
@@ -39,7 +39,7 @@ def test_mixed_precision_rounds_the_activation_alone(monkeypatch, size):
     conv = SameConv2d(4, 4, 3, 2, groups=4, bias=False)
     x = torch.randn(2, 4, size, size).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
-        out = convolve(x, conv, padding=conv.padding_of(x))
+        out = convolve(x, conv, "triton", padding=conv.padding_of(x))
     out.sum().backward()
     assert (out.dtype, conv.weight.grad.dtype) == (torch.bfloat16, torch.float32)
     torch.testing.assert_close(out.float(), conv(x), rtol=0.05, atol=0.05)

@@ -1,8 +1,8 @@
 """Depthwise convolution of training on a processor, by programs that Numba compiles where torch's are slow.
 
-torch's library has no fast weight gradient but for kernels of 3 x 3, and in bfloat16 no fast input gradient at
-stride 2; what it does instead is 10 to 100 times as slow (docs/log.md). Nor has it padding that differs on two sides.
-The rest is left to torch. Results do not depend on the number of threads.
+torch's library has no fast weight gradient but for kernels of 3 x 3, and in bfloat16 no fast input gradient
+at stride 2; what it does instead is 10 to 100 times as slow (docs/log.md). Nor has it padding that differs on
+two sides. The rest is left to torch. Results do not depend on the number of threads.
 Dimension key: N images, C channels, H and W input pixels, P and Q output pixels, K kernel size.
 """
 
@@ -18,10 +18,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from effnet.kernels import depthwise_numba_programs as programs
-from effnet.kernels.depthwise_numba_vectors import LANES
 from effnet.kernels.depthwise_plain import Geometry, empty_in_layout_of
 from effnet.kernels.dispatch import exact_dtype
 from effnet.kernels.numba_jit import run
+from effnet.kernels.numba_vectors import LANES
 from effnet.kernels.passes import laid_out_as
 
 KERNEL_SIZES = frozenset({3, 5, 7})
@@ -32,7 +32,7 @@ _GROUPS = 2
 _FEW_ROWS = 4
 """Fewer rows of the output are not worth copying those around them."""
 _BLOCKS = 32
-"""At least so many are there of a weight gradient if images suffice, so that many threads have something to do."""
+"""At least so many has a weight gradient if there are images enough, for many threads."""
 
 
 def can_convolve(x: Float[Tensor, "N C H W"], kernel_size: int, stride: int) -> bool:
@@ -61,7 +61,7 @@ def convolve(
     padding: tuple[int, int, int, int],
 ) -> Float[Tensor, "N C P Q"]:
     """Do what `effnet.kernels.depthwise_conv2d` does, for activations of `can_convolve`."""
-    out: Tensor = _Convolution.apply(x, weight, stride, padding)
+    out: Tensor = _Convolution.apply(x, weight, stride, padding)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -83,7 +83,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         x, weight = ctx.saved_tensors
         gradient = laid_out_as(x, gradient)
         of_x = of_weight = None
@@ -229,7 +229,7 @@ def _buffered(columns: int, geometry: Geometry, out_height: int) -> tuple[int, i
 def _taps(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """Return weights as groups by taps by lanes."""
     taps = _filled_up(weight.detach().to(dtype).flatten(1), dim=0)
-    return taps.unflatten(0, (-1, LANES)).transpose(1, 2).contiguous()
+    return taps.view(-1, LANES, taps.shape[1]).transpose(1, 2).contiguous()
 
 
 def _filled_up(tensor: Tensor, dim: int) -> Tensor:
@@ -247,4 +247,6 @@ def _whole_groups(x: Tensor) -> Tensor:
 
 
 def _narrowed(out: Tensor, channels: int) -> Tensor:
-    return out if out.shape[1] == channels else out[:, :channels].contiguous(memory_format=torch.channels_last)
+    return (
+        out if out.shape[1] == channels else out[:, :channels].contiguous(memory_format=torch.channels_last)
+    )

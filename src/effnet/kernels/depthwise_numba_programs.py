@@ -1,9 +1,9 @@
 """What each program of `effnet.kernels.depthwise_numba` does.
 
-Activations are "N H W C" in memory, with a multiple of `LANES` channels. A program copies the rows that it is about
-to read into a buffer that the cache holds, in the type that it computes in, with zeros around them: so there are
-no edges in the loops that count, and each number comes from memory once. Weights and sums are "groups by taps by
-lanes", a group being `LANES` channels.
+Activations are "N H W C" in memory, with a multiple of `LANES` channels. A program copies the rows that it is
+about to read into a buffer that the cache holds, in the type that it computes in, with zeros around them: so
+there are no edges in the loops that count, and each number comes from memory once. Weights and sums are
+"groups by taps by lanes", a group being `LANES` channels.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, no_type_check
 
-import numpy as np
+from llvmlite.binding import get_host_cpu_features
 from numba import njit
 
-from effnet.kernels.depthwise_numba_vectors import (
+from effnet.kernels.numba_jit import at, behind, program
+from effnet.kernels.numba_vectors import (
     LANES,
     add_products,
     aligned_scratch,
     convolve_cells,
     copy_cells,
 )
-from effnet.kernels.numba_jit import at, behind, program
 
 BUFFER = 32768
 """Numbers of a buffer; 128 KiB of the stack in single precision."""
-_REGISTERS = 28
-"""Sums that are added up at a time."""
+_SUMS = 28 if get_host_cpu_features().get("avx512f") else 5
+"""Cells that are summed up at a time, as many as there are registers for."""
 
 
 @njit(inline="always")
@@ -39,7 +39,7 @@ def _clear(target, cells):
 @njit(inline="always")
 @no_type_check
 def _fill(target, x, height, width, channels, groups, first, rows, left, columns):
-    """Copy rows of an image from ``first`` on, which may lie outside, with ``left`` empty cells before them."""
+    """Copy rows of an image from ``first`` on, some of which may lie outside, behind ``left`` empty cells."""
     inside = min(width, columns - left)
     for row in range(rows):
         y = first + row
@@ -62,15 +62,19 @@ def _convolve_row(out, out_step, count, x, x_row, x_step, taps, tap_row, tap_ste
     done = full * 8
     if count - done >= 4:
         out_rest, x_rest = behind(out, done * out_step), behind(x, done * x_step)
-        convolve_cells(out_rest, out_step, 1, x_rest, x_row, x_step, taps, tap_row, tap_step, rows, columns, 4)
+        convolve_cells(
+            out_rest, out_step, 1, x_rest, x_row, x_step, taps, tap_row, tap_step, rows, columns, 4
+        )
         done += 4
     out_rest, x_rest = behind(out, done * out_step), behind(x, done * x_step)
-    convolve_cells(out_rest, out_step, count - done, x_rest, x_row, x_step, taps, tap_row, tap_step, rows, columns, 1)
+    convolve_cells(
+        out_rest, out_step, count - done, x_rest, x_row, x_step, taps, tap_row, tap_step, rows, columns, 1
+    )
 
 
 @cache
-def convolve_program(real: Any, exact: Any) -> int:  # noqa: ANN401
-    """Some rows of the output of an image; ``real`` is the type of activations, ``exact`` that of the rest."""
+def convolve_program(real: Any, exact: Any) -> int:
+    """Some rows of an image's output; ``real`` is the type of activations, ``exact`` that of the rest."""
 
     @program
     @no_type_check
@@ -87,9 +91,7 @@ def convolve_program(real: Any, exact: Any) -> int:  # noqa: ANN401
         for start in range(0, channels // LANES, groups):
             some = min(groups, channels // LANES - start)
             source = behind(x, image * height * width * channels + start * LANES)
-            _fill(
-                buffer, source, height, width, channels, some, first * stride - top, rows, left, columns
-            )
+            _fill(buffer, source, height, width, channels, some, first * stride - top, rows, left, columns)
             for group in range(some):
                 for p in range(first, last):
                     place = (image * out_height + p) * out_width * channels + (start + group) * LANES
@@ -112,11 +114,11 @@ def convolve_program(real: Any, exact: Any) -> int:  # noqa: ANN401
 
 
 @cache
-def input_gradient_program(real: Any, exact: Any) -> int:  # noqa: ANN401
+def input_gradient_program(real: Any, exact: Any) -> int:
     """Some rows of the gradient of an image.
 
-    With a stride, the taps that reach a pixel depend on whether its row and its column are odd, so that there are
-    four convolutions without a stride. Taps are taken from the last to the first.
+    With a stride, the taps that reach a pixel depend on whether its row and its column are odd, so that there
+    are four convolutions without a stride. Taps are taken from the last to the first.
     """
 
     @program
@@ -167,9 +169,9 @@ def input_gradient_program(real: Any, exact: Any) -> int:  # noqa: ANN401
 
 
 @cache
-def weight_gradient_program(real: Any, exact: Any, size: int, stride: int) -> int:  # noqa: ANN401
+def weight_gradient_program(real: Any, exact: Any, size: int, stride: int) -> int:
     """The sums of some groups over some images."""
-    height_at_once = min(size, max(_REGISTERS // size, 1))
+    height_at_once = min(size, max(_SUMS // size, 1))
     rest = size % height_at_once
 
     @program

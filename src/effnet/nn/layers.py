@@ -149,11 +149,12 @@ class ConvNorm(nn.Sequential):
 
     def _convolve(self, input: Tensor) -> Tensor:
         conv = self.conv
-        if self.kernels != "triton" or not can_convolve(conv):
+        if not can_convolve(conv, self.kernels):
             return conv(input)
+        padding = (conv.kernel_size[0] // 2,) * 4
         if isinstance(conv, SameConv2d):
-            return convolve(input, conv, padding=conv.padding_of(input))
-        return convolve(input, conv, padding=(conv.kernel_size[0] // 2,) * 4)
+            padding = conv.padding_of(input)
+        return convolve(input, conv, self.kernels, padding=padding)
 
 
 class SqueezeExcite(nn.Module):

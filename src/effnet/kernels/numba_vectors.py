@@ -1,8 +1,8 @@
 """The innermost loops of `effnet.kernels.depthwise_numba_programs`, written as LLVM's operations on vectors.
 
 A cell is `LANES` channels of one pixel. Cells of an activation lie apart in memory, those of a buffer side by
-side. What is summed up stays in registers as long as a loop runs, which no compiler does by itself with as many
-sums. Places and steps are counted in numbers, not in bytes; numbers of 16 bits are bfloat16.
+side. What is summed up stays in registers as long as a loop runs, which the compiler does not do by itself.
+Places and steps are counted in numbers, not in bytes; numbers of 16 bits are bfloat16.
 """
 
 from __future__ import annotations
@@ -30,26 +30,25 @@ def _all(value: int) -> ir.Constant:
     return ir.Constant(_BITS, [value] * LANES)
 
 
-@no_type_check
 class _Cells:
     """Cells in memory behind a pointer."""
 
-    def __init__(self, builder, kind, pointer):
+    def __init__(self, builder: ir.IRBuilder, kind: Any, pointer: ir.Value) -> None:
         self.builder, self.pointer, self.number = builder, pointer, kind.dtype
         element = ir.DoubleType() if kind.dtype == types.float64 else ir.FloatType()
         self.vector = ir.VectorType(element, LANES)
 
-    def _place(self, index, kind):
+    def _place(self, index: ir.Value, kind: ir.Type) -> ir.Value:
         return self.builder.bitcast(self.builder.gep(self.pointer, [index]), kind.as_pointer())
 
-    def load(self, index):
+    def load(self, index: ir.Value) -> ir.Value:
         build = self.builder
         if self.number == types.uint16:
             bits = build.load(self._place(index, _HALF_BITS), align=2)
             return build.bitcast(build.shl(build.zext(bits, _BITS), _all(16)), self.vector)
         return build.load(self._place(index, self.vector), align=4)
 
-    def store(self, value, index):
+    def store(self, value: ir.Value, index: ir.Value) -> None:
         build = self.builder
         if self.number == types.uint16:
             bits = build.trunc(self._rounded(value), _HALF_BITS)
@@ -57,7 +56,7 @@ class _Cells:
         else:
             build.store(value, self._place(index, self.vector), align=4)
 
-    def _rounded(self, value):
+    def _rounded(self, value: ir.Value) -> ir.Value:
         """Return the upper halves of numbers, rounded to the nearest, in a tie to the even one."""
         build = self.builder
         bits = build.bitcast(value, _BITS)
@@ -66,24 +65,23 @@ class _Cells:
         return build.select(build.fcmp_unordered("uno", value, value), _all(_NOT_A_NUMBER), rounded)
 
 
-@no_type_check
 class _Sums:
     """Cells in registers."""
 
-    def __init__(self, builder, vector, count):
+    def __init__(self, builder: ir.IRBuilder, vector: ir.Type, count: int) -> None:
         self.builder = builder
         self.places = [cgutils.alloca_once(builder, vector) for _ in range(count)]
         name = f"llvm.fmuladd.v{LANES}f{64 if vector.element == ir.DoubleType() else 32}"
         kind = ir.FunctionType(vector, [vector] * 3)
         self._multiply_add = cgutils.get_or_insert_function(builder.module, kind, name)
 
-    def set(self, index, value):
+    def set(self, index: int, value: ir.Value) -> None:
         self.builder.store(value, self.places[index])
 
-    def get(self, index):
+    def get(self, index: int) -> ir.Value:
         return self.builder.load(self.places[index])
 
-    def add_product(self, index, first, second):
+    def add_product(self, index: int, first: ir.Value, second: ir.Value) -> None:
         self.set(index, self.builder.call(self._multiply_add, [first, second, self.get(index)]))
 
 
@@ -106,18 +104,21 @@ def copy_cells(typing_context, target, source, step, count):
 
 @intrinsic(prefer_literal=True)
 @no_type_check
-def convolve_cells(typing_context, out, out_step, count, x, x_row, x_step, taps, tap_row, tap_step, rows, columns, block):
+def convolve_cells(
+    typing_context, out, out_step, count, x, x_row, x_step, taps, tap_row, tap_step, rows, columns, block
+):
     """Write ``count`` times ``block`` sums of ``rows`` by ``columns`` cells of a buffer times taps.
 
-    ``out_step`` lies between two results, ``x_step`` between the first cells that they see; ``x_row`` between two
-    rows of the buffer, ``tap_row`` and ``tap_step`` between two taps below and beside one another.
+    ``out_step`` lies between two results, ``x_step`` between the first cells that they see; ``x_row`` between
+    two rows of the buffer, ``tap_row`` and ``tap_step`` between two taps below and beside one another.
     """
     if not isinstance(block, types.IntegerLiteral):
         return None
     together = block.literal_value
 
     def generate(context, builder, signature, arguments):
-        kinds, (_, out_step, count, _, x_row, x_step, _, tap_row, tap_step, rows, columns, _) = signature.args, arguments
+        kinds = signature.args
+        _, out_step, count, _, x_row, x_step, _, tap_row, tap_step, rows, columns, _ = arguments
         written, read, weights = (_Cells(builder, kinds[k], arguments[k]) for k in (0, 3, 6))
         sums = _Sums(builder, read.vector, together)
         add, multiply = builder.add, builder.mul
@@ -141,8 +142,21 @@ def convolve_cells(typing_context, out, out_step, count, x, x_row, x_step, taps,
 
 @intrinsic(prefer_literal=True)
 @no_type_check
-def add_products(typing_context, sums, gradient, gradient_row, gradient_step, x, x_row, rows, columns, size, tap_rows, stride):
-    """Add to ``tap_rows`` by ``size`` sums the products of ``rows`` by ``columns`` cells with those they come from."""
+def add_products(
+    typing_context,
+    sums,
+    gradient,
+    gradient_row,
+    gradient_step,
+    x,
+    x_row,
+    rows,
+    columns,
+    size,
+    tap_rows,
+    stride,
+):
+    """Add to ``tap_rows`` by ``size`` sums the products of ``rows`` by ``columns`` gradients with what they saw."""
     constants = (size, tap_rows, stride)
     if not all(isinstance(constant, types.IntegerLiteral) for constant in constants):
         return None
