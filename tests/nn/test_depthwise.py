@@ -43,3 +43,58 @@ def test_mixed_precision_rounds_the_activation_alone(monkeypatch, size):
     out.sum().backward()
     assert (out.dtype, conv.weight.grad.dtype) == (torch.bfloat16, torch.float32)
     torch.testing.assert_close(out.float(), conv(x), rtol=0.05, atol=0.05)
+
+
+def same_layer(size, stride, channels=24):
+    torch.manual_seed(0)
+    if stride == 1:
+        return depthwise(size, channels=channels)
+    return SameConv2d(channels, channels, size, stride, groups=channels, bias=False)
+
+
+def padding_of(conv, x):
+    return conv.padding_of(x) if isinstance(conv, SameConv2d) else (conv.padding[0],) * 4
+
+
+needs_numba = pytest.mark.skipif(not dispatch.has_numba(), reason="needs the extra 'cpu'")
+
+
+@needs_numba
+@pytest.mark.parametrize("precision", [None, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("size", "stride"), [(3, 2), (5, 1)])
+def test_numbas_kernels_compute_what_the_layer_computes(monkeypatch, size, stride, precision):
+    from effnet.kernels import depthwise_numba
+
+    calls, compute = [], depthwise_numba.convolve
+    monkeypatch.setattr(depthwise_numba, "convolve", lambda *x, **y: (calls.append(x), compute(*x, **y))[1])
+    conv = same_layer(size, stride)
+    x = torch.randn(2, 24, 8, 7).contiguous(memory_format=torch.channels_last).requires_grad_()
+    assert can_convolve(conv, "numba")
+    with torch.autocast("cpu", precision, enabled=precision is not None):
+        out = convolve(x, conv, "numba", padding=padding_of(conv, x))
+    expected = conv(x)
+    assert len(calls) == 1
+    assert out.dtype == (precision or torch.float32)
+    tolerance = 1e-5 if precision is None else 0.03
+    torch.testing.assert_close(out.float(), expected, rtol=tolerance, atol=tolerance)
+    found, right = (torch.autograd.grad(y.square().sum(), (x, conv.weight)) for y in (out, expected))
+    for one, other in zip(found, right, strict=True):
+        assert one.dtype == torch.float32
+        assert (one - other).abs().max() <= tolerance * other.abs().max()
+
+
+@needs_numba
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (9, 1), (3, 3)])
+def test_numbas_kernels_leave_other_layers_to_torch(monkeypatch, size, stride):
+    from effnet.kernels import depthwise_numba
+
+    monkeypatch.setattr(depthwise_numba, "convolve", None)
+    conv = depthwise(size, stride)
+    x = torch.randn(1, 4, 9, 9).contiguous(memory_format=torch.channels_last)
+    assert torch.equal(convolve(x, conv, "numba", padding=(size // 2,) * 4), conv(x))
+
+
+def test_without_numba_and_without_kernels_torch_convolves(monkeypatch):
+    monkeypatch.setattr("effnet.nn.depthwise.has_numba", lambda: False)
+    conv = depthwise()
+    assert not any(can_convolve(conv, kernels) for kernels in ("numba", "plain", "triton-norm"))

@@ -156,7 +156,7 @@ def add_products(
     tap_rows,
     stride,
 ):
-    """Add to ``tap_rows`` by ``size`` sums the products of ``rows`` by ``columns`` gradients with what they saw."""
+    """Add to ``tap_rows`` by ``size`` sums the products of ``rows`` by ``columns`` gradients and inputs."""
     constants = (size, tap_rows, stride)
     if not all(isinstance(constant, types.IntegerLiteral) for constant in constants):
         return None

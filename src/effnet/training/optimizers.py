@@ -15,6 +15,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from effnet.config import OptimizerConfig
 from effnet.errors import UserError, did_you_mean
+from effnet.kernels import Kernels
+from effnet.kernels.dispatch import has_numba
 from effnet.training.portions import in_portions
 from effnet.training.shards import cut_like
 
@@ -42,6 +44,8 @@ class RMSpropTF(Optimizer):
         weight_decay: Strength; also a key of each group.
         weight_decay_mode: ``l2`` adds ``weight_decay * weight`` to the gradient; ``decoupled`` multiplies
             the weight by ``1 - lr * weight_decay`` before the update, as AdamW does.
+        by_numba: Update weights of a processor in one pass by `effnet.kernels.numba_rmsprop`, to the same up
+            to rounding.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class RMSpropTF(Optimizer):
         epsilon: float = 1e-3,
         weight_decay: float = 0.0,
         weight_decay_mode: DecayMode = "l2",
+        by_numba: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -63,6 +68,7 @@ class RMSpropTF(Optimizer):
             "weight_decay": weight_decay,
             "weight_decay_mode": weight_decay_mode,
         }
+        self._by_numba = by_numba
         super().__init__(params, defaults)
 
     @torch.no_grad()
@@ -79,12 +85,41 @@ class RMSpropTF(Optimizer):
                 self._update(params, group)
 
     def _update(self, params: list[Tensor], group: Mapping[str, Any]) -> None:
+        if self._by_numba:
+            params = self._update_in_one_pass(params, group)
+            if not params:
+                return
         grads = [param.grad for param in params if param.grad is not None]
         slots = [self._slots(param) for param in params]
         squares = [slot["mean_square"] for slot in slots]
         updates = [slot["momentum"] for slot in slots]
         for portion in in_portions(params, grads, squares, updates):
             self._update_portion(portion, group)
+
+    def _update_in_one_pass(self, params: list[Tensor], group: Mapping[str, Any]) -> list[Tensor]:
+        """Return those that are left over."""
+        from effnet.kernels import numba_rmsprop  # noqa: PLC0415 - Numba is optional
+
+        rows, rest = [], []
+        for param in params:
+            slots = self._slots(param)
+            assert param.grad is not None
+            row = (param, param.grad, slots["mean_square"], slots["momentum"])
+            if numba_rmsprop.can_update(row):
+                rows.append(row)
+            else:
+                rest.append(param)
+        is_l2, weight_decay = group["weight_decay_mode"] == "l2", group["weight_decay"]
+        numba_rmsprop.update(
+            rows,
+            rate=group["lr"],
+            decay=group["decay"],
+            momentum=group["momentum"],
+            epsilon=group["epsilon"],
+            shrink=1.0 if is_l2 else 1 - group["lr"] * weight_decay,
+            weight_decay=weight_decay if is_l2 else 0.0,
+        )
+        return rest
 
     def _update_portion(self, portion: list[list[Tensor]], group: Mapping[str, Any]) -> None:
         params, plain_grads, squares, updates = portion
@@ -173,7 +208,11 @@ def _excluded_from_decay(model: nn.Module, config: OptimizerConfig) -> Iterator[
 
 
 def build_optimizer(
-    model: nn.Module, config: OptimizerConfig, backbone_rate: float, layer_decay: float = 1.0
+    model: nn.Module,
+    config: OptimizerConfig,
+    backbone_rate: float,
+    layer_decay: float = 1.0,
+    kernels: Kernels = "plain",
 ) -> Optimizer:
     """Build the optimizer of a run; its learning rate is 0 until `set_learning_rate`.
 
@@ -182,6 +221,7 @@ def build_optimizer(
         config: The update rule.
         backbone_rate: See `parameter_groups`.
         layer_decay: See `parameter_groups`.
+        kernels: With ``numba``, TensorFlow's RMSprop goes over everything once.
 
     Raises:
         UserError: What was asked of SGD or LARS does not exist.
@@ -195,6 +235,7 @@ def build_optimizer(
             momentum=config.momentum,
             epsilon=config.epsilon,
             weight_decay_mode=config.weight_decay_mode,
+            by_numba=kernels == "numba" and has_numba(),
         )
     if config.name == "adamw":
         adam = AdamW if config.weight_decay_mode == "decoupled" else Adam

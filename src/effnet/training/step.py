@@ -71,7 +71,11 @@ def initial_state(experiment: Experiment) -> TrainState:
         model=model,
         runner=model,
         optimizer=build_optimizer(
-            model, config.optimizer, config.train.backbone_rate, config.train.layer_decay
+            model,
+            config.optimizer,
+            config.train.backbone_rate,
+            config.train.layer_decay,
+            experiment.kernels,
         ),
         ema=Ema(model, decay=config.ema.decay, warmup=config.ema.warmup) if config.ema.decay else None,
         scaler=GradScaler(experiment.device.type, enabled=config.train.precision == "fp16"),
