@@ -67,7 +67,8 @@ class TrainConfig:
     tune`` found, else ``off``."""
     kernels: Literal["auto", "plain", "triton-norm", "triton", "numba"] = "auto"
     """``auto``: what ``effnet tune`` found, else ``numba`` on a processor where Numba is installed and steps
-    are in single precision and not compiled, else ``plain``. ``numba``, on a processor: batch norm and what
+    are in single precision or bf16 and not compiled, else ``plain``. ``numba``, on a processor: depthwise
+    convolutions that torch computes slowly, TensorFlow's RMSprop, and in single precision batch norm and what
     follows it by kernels of our own, which keep less for the backward pass; they are compiled once, for some
     seconds. ``triton-norm``, on a GPU: the same; ``triton``: depthwise convolutions as well. Equal to
     ``plain`` up to rounding. Where Triton cannot run, as on a processor, their twins in PyTorch do; not yet

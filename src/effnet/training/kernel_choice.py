@@ -74,7 +74,7 @@ def _fits_numba(train: TrainConfig, spec: AnySpec, device: torch.device) -> bool
     return (
         isinstance(spec, NetworkSpec)
         and device.type == "cpu"
-        and train.precision == "fp32"
+        and train.precision in {"fp32", "bf16"}
         and train.memory_format == "channels_last"
         and train.compile == "off"
     )
