@@ -132,11 +132,16 @@ def test_only_gradients_that_are_wanted_are_computed(draw, monkeypatch, frozen):
     assert tensors[1 - frozen].grad is not None
 
 
-def test_what_is_no_number_and_what_is_too_large_is_rounded_as_by_torch(draw):
-    x = torch.full((1, 16, 3, 3), 3e38).to(torch.bfloat16)
-    x = layout_of_the_kernels(x)
-    weight = torch.ones(16, 1, 3, 3)
-    weight[0], weight[1], weight[2] = torch.nan, -2.0, 0.5
+def test_ties_and_what_is_no_number_or_too_large_are_rounded_as_by_torch():
+    x = torch.ones(1, 16, 3, 3)
+    x[:, :, 1, 1] = 1 + torch.arange(16) / 128
+    x[:, 1] = 3e38
+    x = layout_of_the_kernels(x.to(torch.bfloat16))
+    weight = torch.zeros(16, 1, 3, 3)
+    # Half of what is between two numbers; for every other channel the even one is above.
+    weight[:, 0, 1, 1], weight[:, 0, 0, 0] = 1, 1 / 256
+    weight[1] = -2
+    weight[2] = torch.tensor(0x7FFFFFFF, dtype=torch.int32).view(torch.float32)
     out = numba.convolve(x, weight, stride=2, padding=(0, 1, 0, 1))
     expected = layer(x.float(), weight, stride=2, padding=(0, 1, 0, 1)).to(torch.bfloat16)
     torch.testing.assert_close(out, expected, rtol=0, atol=0, equal_nan=True)
