@@ -28,8 +28,9 @@ def without_numba(monkeypatch, with_numba):
 
 def test_numba_is_the_default_where_its_kernels_run():
     assert default_kernels(EAGER, SPEC, CPU) == "numba"
+    assert default_kernels(replace(EAGER, precision="bf16"), SPEC, CPU) == "numba"
     assert default_kernels(EAGER, SPEC, CUDA) == "plain"
-    for change in ({"precision": "bf16"}, {"memory_format": "contiguous"}, {"compile": "default"}):
+    for change in ({"precision": "fp16"}, {"memory_format": "contiguous"}, {"compile": "default"}):
         assert default_kernels(replace(EAGER, **change), SPEC, CPU) == "plain"
     other = ExternalSpec(
         name="timm:resnet50", train_size=224, classifier="fc", preprocessing=released_preprocessing(SPEC)
