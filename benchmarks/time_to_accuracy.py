@@ -45,6 +45,7 @@ def parsed(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("data", type=Path, help="folder of the data sets")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "time-to-accuracy.json")
     parser.add_argument("--work", type=Path, default=Path("runs/time-to-accuracy"), help="folder for runs")
+    parser.add_argument("--weights", type=Path, help="of V2-B0, for the races that start from them")
     parser.add_argument("--races", default=",".join(RACES))
     parser.add_argument("--arms", default=",".join(arm.name for arm in ARMS))
     parser.add_argument("--seeds", type=int, default=3, help="so many, from 0")
@@ -110,6 +111,7 @@ def run_one(
         "out": str(out),
         "quick": arguments.quick,
         "changes": arguments.changes,
+        "weights": str(arguments.weights.resolve()) if arguments.weights else "",
     }
     log = arguments.work / f"{name}.log"
     with log.open("w", encoding="utf-8") as lines:

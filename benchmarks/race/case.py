@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from effnet.api import configure
 from effnet.config import Config
+from effnet.errors import UserError
 
 Engine = Literal["effnet", "composer", "timm"]
 
@@ -38,6 +39,8 @@ class Race:
     """Validation images by which the end is judged, evenly taken; 0: all."""
     short_sides: tuple[int, ...] = ()
     """Of copies that are made beforehand, and that all read; none: the data as it is."""
+    is_pretrained: bool = False
+    """Whether all start from weights, which the command names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +65,9 @@ ARMS = (
 )
 
 
-def config_of(race: Race, arm: Arm, *, seed: int, data: Path, extra: list[str]) -> Config:
+def config_of(
+    race: Race, arm: Arm, *, seed: int, data: Path, extra: list[str], weights: Path | None = None
+) -> Config:
     """Return the configuration of a run.
 
     Args:
@@ -71,12 +76,19 @@ def config_of(race: Race, arm: Arm, *, seed: int, data: Path, extra: list[str]) 
         seed: Of all that is drawn.
         data: Where the images are.
         extra: Changes of all runs.
+        weights: What a pretrained race starts from.
+
+    Raises:
+        UserError: The race needs weights.
     """
+    if race.is_pretrained and weights is None:
+        raise UserError(f"the race {race.name} starts from trained weights; name a file by --weights")
     schedule = {"fixed": (), "paper": race.paper, "better": race.better}[arm.schedule]
     config = configure(
         data,
         recipe=race.recipe,
         model=_value(race.changes, "model.network"),
+        weights=weights if race.is_pretrained else None,
         changes=[
             "train.device=cpu",
             "data.workers=1",

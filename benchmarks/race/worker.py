@@ -30,6 +30,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         seed=request["seed"],
         data=Path(request["data"]),
         extra=request["changes"],
+        weights=Path(request["weights"]) if request["weights"] else None,
     )
     if arm.engine == "timm":
         from race.theirs import run_timm  # noqa: PLC0415

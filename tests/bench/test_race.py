@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+
+from effnet.errors import UserError
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -140,12 +143,15 @@ def test_a_document_without_a_place_for_the_table_is_left_alone(race, tmp_path):
     assert document.read_text(encoding="utf-8") == "nothing"
 
 
-def test_all_arms_of_a_race_differ_in_nothing_but_their_schedule(race):
+def test_all_arms_of_a_race_differ_in_nothing_but_their_schedule(race, tmp_path):
     """Length, optimizer, decay, crops and the last stage's values are those of the fixed size."""
+    weights = tmp_path / "weights.safetensors"
+    save_file({"head.bias": torch.zeros(1)}, weights)
     case, races = race("case"), race("races")
     for contest in races.RACES.values():
         configs = {
-            arm.name: case.config_of(contest, arm, seed=0, data=Path("photos"), extra=[]) for arm in case.ARMS
+            arm.name: case.config_of(contest, arm, seed=0, data=Path("photos"), extra=[], weights=weights)
+            for arm in case.ARMS
         }
         fixed = configs["fixed"]
         assert fixed.progressive.image_size == (contest.full, contest.full)
@@ -154,9 +160,17 @@ def test_all_arms_of_a_race_differ_in_nothing_but_their_schedule(race):
             same = ("model", "data", "augment", "optimizer", "ema", "evaluate")
             assert all(getattr(config, part) == getattr(fixed, part) for part in same)
             assert config.train.epochs == fixed.train.epochs * arm.length
-            assert config.progressive.image_size[1] == contest.full
+            assert config.model.weights == (str(weights) if contest.is_pretrained else "")
+            last = config.progressive.image_size[1]
+            assert last == contest.full or (arm.name == "better" and last < contest.full)
             for name in ("randaugment_magnitude", "mixup_alpha", "dropout_rate", "drop_path_rate"):
                 assert getattr(config.progressive, name)[1] == getattr(fixed.progressive, name)[1]
+
+
+def test_a_pretrained_race_asks_for_its_weights(race):
+    contest, arm = race("races").RACES["flowers-finetuned"], race("case").ARMS[0]
+    with pytest.raises(UserError, match="name a file by --weights"):
+        race("case").config_of(contest, arm, seed=0, data=Path("photos"), extra=[])
 
 
 def test_runs_that_are_done_are_not_done_again(race, tmp_path):
