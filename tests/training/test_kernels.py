@@ -30,5 +30,22 @@ def test_a_training_step_with_kernels_is_the_same_up_to_rounding(digits_run, mon
     torch.testing.assert_close(fused[1], plain[1], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.skipif(not dispatch.has_numba(), reason="needs the extra 'cpu'")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_training_step_by_numba_is_the_same_up_to_rounding(digits_run, monkeypatch, precision):
+    from effnet.kernels import depthwise_numba
+
+    convolutions, compute = [], depthwise_numba.convolve
+    monkeypatch.setattr(
+        depthwise_numba, "convolve", lambda *x, **y: (convolutions.append(x), compute(*x, **y))[1]
+    )
+    config = replace(digits_run, train=replace(digits_run.train, precision=precision))
+    plain, fused = (weights_after_a_step(config, name) for name in ("plain", "numba"))
+    assert convolutions
+    tolerance = 1 if precision == "fp32" else 100
+    assert fused[0] == pytest.approx(plain[0], rel=1e-5 * tolerance)
+    torch.testing.assert_close(fused[1], plain[1], rtol=1e-3 * tolerance, atol=1e-5 * tolerance)
+
+
 def test_kernels_are_left_open_by_default(digits_run):
     assert digits_run.train.kernels == "auto"

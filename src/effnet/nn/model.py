@@ -36,8 +36,8 @@ class EfficientNet(Network):
     Dropout and drop-path start at 0; `set_dropout` and `set_drop_path` change them while running. With
     ``kernels``, `effnet.kernels` computes in training mode what it can, to the same up to rounding:
     ``triton-norm`` batch norm and what follows it, ``triton`` depthwise convolutions as well, and ``numba``
-    batch norm and what follows it on a processor, in single or double precision. The names of the
-    ``state_dict`` and the order of random numbers stay.
+    on a processor depthwise convolutions that torch computes slowly and, in single or double precision, batch
+    norm and what follows it. The names of the ``state_dict`` and the order of random numbers stay.
     """
 
     spec: NetworkSpec
