@@ -86,7 +86,7 @@ def test_the_fastest_way_is_the_one_with_the_shortest_run(experiment, clock):
     small, large = tuning.fastest.stages
     assert small.images_per_second == pytest.approx(2000)
     assert large.images_per_second == pytest.approx(1000)
-    assert large.seconds == pytest.approx(36 * 80 * 0.001 + large.first_seconds)
+    assert large.seconds == pytest.approx(36 * 80 * 0.001)
     assert tuning.candidates[1].stages[1].images_per_second == pytest.approx(500)
 
 
@@ -115,6 +115,62 @@ def test_ratios_are_those_of_the_machine_as_it_was_for_the_fastest(experiment, c
     ]
     assert [candidate.speedup for candidate in tuning.candidates] == pytest.approx([1.0, 0.5, 2.0])
     assert tuning.fastest is tuning.candidates[2]
+
+
+@pytest.fixture
+def first_steps(experiment, clock, monkeypatch):
+    """Give a way steps that take 0.9 of the others', behind a first one of 1000 seconds."""
+    steps = compute_module._Turns._step
+
+    def measured(**way: str) -> compute_module.ComputeTuning:
+        (name, value), started = *way.items(), set[int]()
+        default = {"kernels": "plain", "compile": "off"}[name]
+        choices = {
+            "kernels": ("plain",),
+            "memory_formats": ("channels_last",),
+            "precisions": ("fp32",),
+            "modes": ("off",),
+        }
+        choices["kernels" if name == "kernels" else "modes"] = (default, value)
+        monkeypatch.setattr(compute_module, "choices_for", lambda *_, **__: Choices(**choices))
+        clock.factor = lambda train: 0.9 if getattr(train, name) == value else 1.0
+
+        def step(turns, batch) -> float:
+            seconds = steps(turns, batch)
+            is_first = getattr(turns._experiment.config.train, name) == value and id(turns) not in started
+            started.add(id(turns))
+            alive.append(turns)
+            return seconds + 1000.0 if is_first else seconds
+
+        alive: list[object] = []  # Or another one would get the same id.
+        monkeypatch.setattr(compute_module._Turns, "_step", step)
+        return tune_compute(experiment, lambda text: None)
+
+    return measured
+
+
+def test_a_start_that_a_machine_pays_once_does_not_count(first_steps):
+    tuning = first_steps(kernels="numba")
+    assert [str(candidate.compute) for candidate in tuning.candidates] == [
+        "plain channels_last fp32 off",
+        "numba channels_last fp32 off",
+    ]
+    plain, numba = tuning.candidates
+    assert tuning.fastest is numba
+    assert numba.first_seconds > 2000
+    assert numba.speedup == pytest.approx(1 / 0.9)
+    assert numba.cost == pytest.approx(0.9)
+    assert numba.seconds == numba.step_seconds == pytest.approx(0.9 * plain.step_seconds)
+
+
+def test_compilation_by_torch_counts_as_every_run_pays_it_and_is_no_part_of_the_ratio(first_steps):
+    tuning = first_steps(compile="default")
+    plain, compiled = tuning.candidates
+    assert tuning.fastest is plain
+    assert compiled.speedup == pytest.approx(1 / 0.9)
+    assert compiled.seconds == pytest.approx(compiled.step_seconds + compiled.first_seconds)
+    assert compiled.cost == pytest.approx(compiled.seconds / plain.step_seconds)
+    assert compiled.to_dict()["step_seconds"] == compiled.step_seconds
 
 
 def test_the_gain_of_the_chosen_precision_is_told(experiment, clock, monkeypatch):

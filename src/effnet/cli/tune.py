@@ -78,10 +78,12 @@ def tune(
 def _print_compute(tuning: ComputeTuning) -> None:
     sizes = [f"{stage.settings.image_size} px" for stage in tuning.fastest.stages]
     print_table(
-        ("", "kernels", "memory format", "precision", "compile", *sizes, "ratio", "first steps", "all steps"),
+        ("", "kernels", "memory format", "precision", "compile", *sizes, "ratio", "steps", "start"),
         [_compute_row(candidate, len(sizes), tuning) for candidate in tuning.candidates],
         title="images a second of training steps, by the way they are computed",
     )
+    if any(candidate.compute.compile != "off" for candidate in tuning.candidates):
+        typer.echo("the start counts where the network is compiled, which every run does anew")
     for candidate in tuning.candidates:
         if candidate.failure:
             typer.echo(f"{candidate.compute} failed: {candidate.failure}")
@@ -100,8 +102,16 @@ def _precision_text(tuning: ComputeTuning) -> str:
             f"{other} is {1 / gain:.2f} times as fast as {chosen}: not taken, as it changes results and is "
             f"not {PRECISION_GAIN:g} times as fast"
         )
-    changes = "; it changes results by its rounding, which train.precision=fp32 avoids"
-    return f"{chosen} is {gain:.2f} times as fast as any other precision{changes if chosen != 'fp32' else ''}"
+    text = f"{chosen} is {gain:.2f} times as fast as any other precision"
+    if chosen == "fp32":
+        return text
+    text += "; it changes results by its rounding, which train.precision=fp32 avoids"
+    if tuning.about["device"] == "cpu":
+        text += (
+            "; whether it trains as well on a processor is open: of two seeds one ended with a higher loss "
+            "(docs/log.md)"
+        )
+    return text
 
 
 def _print_batches(speeds: tuple[BatchSpeed, ...]) -> None:
@@ -129,8 +139,8 @@ def _compute_row(candidate: Candidate, stages: int, tuning: ComputeTuning) -> li
         *row,
         *(f"{stage.images_per_second:.1f}" for stage in candidate.stages),
         f"{candidate.speedup:.2f}",
-        duration(sum(stage.first_seconds for stage in candidate.stages)),
-        duration(candidate.seconds),
+        duration(candidate.step_seconds),
+        duration(candidate.first_seconds),
     ]
 
 

@@ -24,8 +24,8 @@ from effnet.nn.network import Network
 
 Checkpointing: TypeAlias = Literal[False, True, "selective"]
 """Which blocks the backward pass computes anew from their input instead of keeping what is in between: none,
-all, or ``selective`` those with large maps. Behind them a block costs as much to compute, as its weights have
-to be read for few pixels, and keeps little."""
+all, or ``selective`` those with large maps. V2-S's last stage, behind them, keeps a quarter of the memory and
+takes two fifths of the time to compute anew (docs/log.md)."""
 _LARGE_MAPS = 16
 """Maps have at least this part of the image's side where they are large."""
 

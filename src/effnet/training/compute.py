@@ -6,7 +6,7 @@ rates, is in buffers and compiles nothing anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean, median
@@ -45,6 +45,8 @@ class StageCompute:
     """One for each round."""
     first_seconds: float
     """Of the first step: choosing kernels, and compilation where there is any."""
+    is_compiled: bool
+    """By ``torch.compile``, which every run does anew."""
     memory_bytes: int
     """Peak memory of a GPU that this way alone takes; 0 on a processor."""
 
@@ -54,10 +56,18 @@ class StageCompute:
         return 1 / median(self.seconds_per_image)
 
     @property
+    def step_seconds(self) -> float:
+        """Predicted time of the stage's steps alone."""
+        return self.settings.steps * self.settings.batch_size * median(self.seconds_per_image)
+
+    @property
     def seconds(self) -> float:
-        """Predicted time of the stage's steps and of getting ready for them."""
-        images = self.settings.steps * self.settings.batch_size
-        return images * median(self.seconds_per_image) + self.first_seconds
+        """Predicted time of the stage's steps, and of getting ready for them where the network is compiled.
+
+        Otherwise what the first step takes is no property of the way: Numba and Triton keep on disk what they
+        compile, and what torch prepares is there already if another way was measured before.
+        """
+        return self.step_seconds + (self.first_seconds if self.is_compiled else 0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what was measured under its names."""
@@ -70,6 +80,7 @@ class StageCompute:
             "images_per_second_range": [rates[0], rates[-1]],
             "first_step_seconds": self.first_seconds,
             "memory_bytes": self.memory_bytes,
+            "step_seconds": self.step_seconds,
             "seconds": self.seconds,
         }
 
@@ -82,17 +93,32 @@ class Candidate:
     stages: tuple[StageCompute, ...]
     """Empty where it failed."""
     speedup: float = 0.0
-    """How many times as fast as the first way that works, all steps taken together; 0 where it failed."""
+    """How many times as fast steps are as those of the first way that works, all of them taken together and
+    what precedes them left out; 0 where it failed."""
+    cost: float = float("inf")
+    """`seconds` of it relative to `step_seconds` of the first way, by which it is chosen; see `StageCompute`.
+    The machine may have become slower between the two, which is made up for."""
     failure: str = ""
 
     @property
+    def first_seconds(self) -> float:
+        """Of the first steps of all stages."""
+        return sum(stage.first_seconds for stage in self.stages)
+
+    @property
+    def step_seconds(self) -> float:
+        """Predicted time of all steps alone; infinite where it failed."""
+        return sum(stage.step_seconds for stage in self.stages) if self.stages else float("inf")
+
+    @property
     def seconds(self) -> float:
-        """Predicted time of all steps, compilation included; infinite where it failed."""
+        """Predicted time of all steps, compilation by torch included; infinite where it failed."""
         return sum(stage.seconds for stage in self.stages) if self.stages else float("inf")
 
     def to_dict(self) -> dict[str, Any]:
         """Return what was measured under its names."""
         return asdict(self.compute) | {
+            "step_seconds": self.step_seconds if self.stages else None,
             "seconds": self.seconds if self.stages else None,
             "speedup": self.speedup or None,
             "failure": self.failure or None,
@@ -112,10 +138,12 @@ class ComputeTuning:
 
     @property
     def precision_gain(self) -> float:
-        """How many times as fast the chosen precision is as the fastest other one; 0 without another."""
+        """How many times as fast the run is as in the fastest other precision; 0 without another."""
         precision = self.fastest.compute.precision
-        others = [other.speedup for other in self.candidates if other.compute.precision != precision]
-        return self.fastest.speedup / max(others) if any(others) else 0.0
+        others = [
+            other.cost for other in self.candidates if other.stages and other.compute.precision != precision
+        ]
+        return min(others) / self.fastest.cost if others else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the tuning as ``effnet tune --json`` prints it."""
@@ -147,12 +175,12 @@ def tune_compute(
     choices = choices_for(experiment.config, experiment.spec, experiment.device, compiles=compiles)
     candidates: dict[Compute, Candidate] = {}
     for following in TURNS:
-        working = {way: 1 / found.speedup for way, found in candidates.items() if found.stages}
+        working = _costs(candidates)
         if candidates and not working:
             break
         ways = [way for way in following(choices, working) if way not in candidates]
         _take_turns(experiment, choices, ways, candidates, report)
-    working = {way: 1 / found.speedup for way, found in candidates.items() if found.stages}
+    working = _costs(candidates)
     if not working:
         failure = next(iter(candidates.values())).failure
         raise RuntimeError(f"no way to compute a training step works here: {failure}")
@@ -165,6 +193,10 @@ def tune_compute(
     )
 
 
+def _costs(candidates: Mapping[Compute, Candidate]) -> dict[Compute, float]:
+    return {way: found.cost for way, found in candidates.items() if found.stages}
+
+
 def _take_turns(
     experiment: Experiment,
     choices: Choices,
@@ -175,7 +207,7 @@ def _take_turns(
     """Measure ways beside the fastest so far, and add them to the candidates."""
     if not ways:
         return
-    working = {way: 1 / found.speedup for way, found in candidates.items() if found.stages}
+    working = _costs(candidates)
     best = fastest(choices, working) if working else None
     # Once compiled is enough.
     again = [best] if best is not None and best.compile == "off" else []
@@ -183,14 +215,16 @@ def _take_turns(
     # As fast as it was, whatever the machine has become meanwhile.
     reference = next((way for way in again if found[way].stages), None)
     if reference is not None:
-        unit = candidates[reference].speedup * found[reference].seconds
+        unit = candidates[reference].speedup * found[reference].step_seconds
     else:
-        unit = next((c.seconds for c in candidates.values() if c.stages), 0.0)
+        unit = next((c.step_seconds for c in candidates.values() if c.stages), 0.0)
     for way in ways:
         candidate = found[way]
         if candidate.stages:
-            unit = unit or candidate.seconds
-            candidate = replace(candidate, speedup=unit / candidate.seconds)
+            unit = unit or candidate.step_seconds
+            candidate = replace(
+                candidate, speedup=unit / candidate.step_seconds, cost=candidate.seconds / unit
+            )
         candidates[way] = candidate
 
 
@@ -282,6 +316,7 @@ class _Turns:
             batch_size=len(self._batch.labels),
             seconds_per_image=tuple(self._rates),
             first_seconds=self._first_seconds,
+            is_compiled=self._experiment.config.train.compile != "off",
             memory_bytes=peak_memory(self._experiment.device) - self._memory_before,
         )
 
