@@ -61,7 +61,7 @@ def _cpu(report: Mapping[str, Any] | None) -> Iterable[str]:
     yield (
         "**On a processor** (`make bench-cpu`): how many times as long others take as effnet by default, in "
         f"single precision, medians of {report['rounds']} rounds in turns, {threads}, "
-        f"{report['processor']['model']}, load {min(loads):.1f} to {max(loads):.1f}. Spread, AdamW and bf16 "
+        f"{report['processor']['model']}, load {min(loads):.1f} to {max(loads):.1f}. Spreads "
         "are in [docs/benchmarks.html]"
         "(docs/benchmarks.html)."
     )
