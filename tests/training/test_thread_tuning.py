@@ -14,12 +14,16 @@ from effnet.api import start_run
 from effnet.config import Config, TrainConfig
 from effnet.training import loop
 from effnet.training import thread_tuning as module
+from effnet.training import tune_run as tune_run_module
+from effnet.training.compute import Candidate, ComputeTuning
 from effnet.training.computing_threads import computing_threads
 from effnet.training.experiment import Experiment, prepare_experiment
 from effnet.training.same_run import check_same_config
 from effnet.training.thread_tuning import ThreadTuning, tune_threads
 from effnet.training.tune import JointSpeed, PlaceSpeed, StageSpeed, Tuning
+from effnet.training.tune_run import tune_network, tune_run
 from effnet.training.tuned import keep_choice, loader_subject
+from effnet.training.ways import Compute
 
 CPU = torch.device("cpu")
 
@@ -99,6 +103,48 @@ def test_what_is_fixed_is_not_varied(experiment, speeds):
     assert set(speeds.asked) == {(2, 3), (1, 3)}
     fixed = replace(experiment, config=replace(config, train=replace(config.train, threads=1)))
     assert tune_threads(fixed, loader(fixed, 1), lambda text: None) is None
+
+
+@pytest.fixture
+def measured(monkeypatch) -> list[tuple[int, int, int]]:
+    """Torch's threads, the run's threads and its workers at all that is measured, which takes no time."""
+    seen: list[tuple[int, int, int]] = []
+    way = Compute(kernels="plain", memory_format="channels_last", precision="fp32", compile="off")
+    only = Candidate(compute=way, stages=())
+    for name, answer in {
+        "tune_compute": lambda run: ComputeTuning(
+            candidates=(only,), fastest=only, about={"kind": "compute"}
+        ),
+        "measure_batch_sizes": lambda run: (),
+        "tune": lambda run: loader(run, 2),
+        "tune_threads": lambda run: None,
+    }.items():
+
+        def note(run: Experiment, *_: object, answer=answer, **__: object) -> object:
+            seen.append((torch.get_num_threads(), run.config.train.threads, run.config.data.workers))
+            return answer(run)
+
+        monkeypatch.setattr(tune_run_module, name, note)
+    return seen
+
+
+def test_what_an_earlier_tuning_kept_is_open_again(digits_run, measured, tmp_path, monkeypatch):
+    monkeypatch.setenv("EFFNET_CACHE", str(tmp_path))
+    config = replace(digits_run, data=replace(digits_run.data, workers=0))
+    about = loader_subject(prepare_experiment(config).config, (8,), CPU)
+    keep_choice(about, {"train.threads": 1, "data.workers": 1})
+    assert prepare_experiment(config).config.train.threads == 1
+    tune_run(config, compiles=False, keeps=False, report=lambda text: None)
+    assert measured == [(2, 0, 0)] * 4
+
+
+def test_all_is_measured_with_the_threads_that_the_configuration_says(digits_run, measured):
+    config = replace(digits_run, train=replace(digits_run.train, threads=1))
+    tune_run(config, compiles=False, keeps=False, report=lambda text: None)
+    unread = replace(config, data=replace(config.data, train_images=160, classes=10))
+    tune_network(unread, compiles=False, keeps=False, report=lambda text: None)
+    assert [threads for threads, *_ in measured] == [1] * 6
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize(("device", "own"), [("cuda", 2), ("cpu", 1)])

@@ -10,6 +10,7 @@ from typing import Any
 from effnet.config import Config
 from effnet.training.batch_sizes import BatchSpeed, measure_batch_sizes
 from effnet.training.compute import ComputeTuning, tune_compute
+from effnet.training.computing_threads import computing_threads
 from effnet.training.experiment import Experiment, prepare_experiment
 from effnet.training.stopwatch import Stopwatch
 from effnet.training.thread_tuning import ThreadTuning, tune_threads
@@ -71,16 +72,18 @@ def tune_run(config: Config, *, compiles: bool, keeps: bool, report: Callable[[s
         OSError: What was found cannot be kept.
     """
     clock = Stopwatch()
-    experiment = prepare_experiment(config)
-    compute = tune_compute(_with_choices_of(experiment, config), report, compiles=compiles)
-    batches = measure_batch_sizes(experiment, compute, report)
-    run = compute.fastest.compute.applied_to(experiment)
-    loader = tune(run, report)
+    experiment = _with_choices_of(prepare_experiment(config), config)
+    with computing_threads(experiment.config.train, experiment.device):
+        compute = tune_compute(experiment, report, compiles=compiles)
+        batches = measure_batch_sizes(experiment, compute, report)
+        run = compute.fastest.compute.applied_to(experiment)
+        loader = tune(run, report)
+        threads = tune_threads(run, loader, report)
     tuning = RunTuning(
         compute=compute,
         batches=batches,
         loader=loader,
-        threads=tune_threads(run, loader, report),
+        threads=threads,
         kept=(),
         seconds=clock.seconds,
     )
@@ -109,9 +112,10 @@ def tune_network(config: Config, *, compiles: bool, keeps: bool, report: Callabl
         OSError: What was found cannot be kept.
     """
     clock = Stopwatch()
-    experiment = prepare_unread(config)
-    compute = tune_compute(_with_choices_of(experiment, config), report, compiles=compiles)
-    batches = measure_batch_sizes(experiment, compute, report)
+    experiment = _with_choices_of(prepare_unread(config), config)
+    with computing_threads(experiment.config.train, experiment.device):
+        compute = tune_compute(experiment, report, compiles=compiles)
+        batches = measure_batch_sizes(experiment, compute, report)
     kept = (keep_choice(compute.about, compute.fastest.compute.changes),) if keeps else ()
     return RunTuning(
         compute=compute, batches=batches, loader=None, threads=None, kept=kept, seconds=clock.seconds
@@ -126,5 +130,7 @@ def _with_choices_of(experiment: Experiment, config: Config) -> Experiment:
         memory_format=config.train.memory_format,
         precision=config.train.precision,
         compile=config.train.compile,
+        threads=config.train.threads,
     )
-    return replace(experiment, config=replace(experiment.config, train=train))
+    data = replace(experiment.config.data, workers=config.data.workers)
+    return replace(experiment, config=replace(experiment.config, train=train, data=data))
