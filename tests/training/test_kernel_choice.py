@@ -62,6 +62,14 @@ def test_kernels_that_never_run_are_refused(train, device, message):
         check_kernels(train, device)
 
 
+def test_what_numba_computes_is_told_of_each_precision():
+    for precision, expected in (
+        ("fp32", "depthwise convolutions, batch norm and what follows it by Numba (train.kernels)"),
+        ("bf16", "depthwise convolutions by Numba (train.kernels)"),
+    ):
+        assert kernels_line(Config(train=replace(EAGER, precision=precision)), SPEC, CPU) == expected
+
+
 def test_numba_that_is_asked_for_has_to_be_there(without_numba):
     with pytest.raises(UserError, match="needs the package numba, which is not installed"):
         check_kernels(EAGER, CPU)

@@ -60,7 +60,8 @@ def kernels_line(config: Config, spec: AnySpec, device: torch.device) -> str:
     train = config.train
     if train.kernels == "numba":
         if has_numba():
-            return "batch norm and what follows it by Numba (train.kernels)"
+            more = ", batch norm and what follows it" if train.precision == "fp32" else ""
+            return f"depthwise convolutions{more} by Numba (train.kernels)"
         return (
             "the run was started with train.kernels 'numba', but Numba is not installed here; PyTorch's "
             f"layers continue it, equal up to rounding ({_INSTALL})"
