@@ -116,7 +116,7 @@ def test_gradients_agree_with_finite_differences(draw):
     torch.autograd.gradcheck(gated_result, tuple(gated.values()))
 
 
-def test_sigmoid_is_exact_to_a_few_units_of_the_last_place_andhas_no_bounds():
+def test_sigmoid_is_exact_to_a_few_units_of_the_last_place_and_has_no_bounds():
     x = torch.cat([torch.linspace(-86, 86, 200_001), torch.tensor([-1e3, 0.0, 1e3, 3e38])])
     norm = norm_numba._Normalization(torch.zeros(1), torch.ones(1), torch.ones(1), torch.zeros(1))
     found = norm_numba._activate(x[:, None, None, None], norm, is_silu=True).flatten()

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from effnet.kernels import depthwise_numba_programs as programs
 from effnet.kernels.depthwise_plain import Geometry, empty_in_layout_of
-from effnet.kernels.dispatch import exact_dtype
+from effnet.kernels.dispatch import exact_dtype, suits_numba
 from effnet.kernels.numba_jit import run
 from effnet.kernels.numba_vectors import LANES
 from effnet.kernels.passes import laid_out_as
@@ -36,16 +36,9 @@ _BLOCKS = 32
 
 
 def can_convolve(x: Float[Tensor, "N C H W"], kernel_size: int, stride: int) -> bool:
-    """Whether there are programs for such an activation, and torch is slower.
-
-    Not so while a network is compiled or exported, which sees layers and chooses itself.
-    """
+    """Whether there are programs for such an activation, and torch is slower; see `suits_numba`."""
     return (
-        not torch.compiler.is_compiling()
-        and type(x) is Tensor
-        and x.device.type == "cpu"
-        and x.dtype in _REAL
-        and x.is_contiguous(memory_format=torch.channels_last)
+        suits_numba(x, _REAL)
         and kernel_size in KERNEL_SIZES
         and stride in STRIDES
         and (kernel_size, stride) != (3, 1)
@@ -104,19 +97,9 @@ def forward(
     padded, taps = _whole_groups(x), _taps(weight, exact_dtype(x.dtype))
     out = empty_in_layout_of(padded, *geometry.out_size(*x.shape[2:]))
     groups, share = _buffered(_columns(geometry, out.shape[3]), geometry, out.shape[2])
-    run(
-        programs.convolve_program(_REAL[x.dtype], _REAL[taps.dtype]),
-        len(x) * -(-out.shape[2] // share),
-        (
-            *_sizes(padded, out, geometry),
-            groups,
-            share,
-            padded.data_ptr(),
-            taps.data_ptr(),
-            out.data_ptr(),
-        ),
-        elements=x.numel(),
-    )
+    program = programs.convolve_program(_REAL[x.dtype], _REAL[taps.dtype])
+    sizes = (*_sizes(padded, out, geometry), groups, share)
+    _over_rows(program, padded, taps, out, sizes, elements=x.numel())
     return _narrowed(out, x.shape[1])
 
 
@@ -149,20 +132,19 @@ def input_gradient(
     fitting = _rows_that_fit(before + (x.shape[3] - 1 + geometry.left) // stride + 1)
     groups = _GROUPS if fitting // _GROUPS > before + _FEW_ROWS // stride else 1
     share = min((fitting // groups - before - 1) * stride + 1, x.shape[2])
-    run(
-        programs.input_gradient_program(_REAL[x.dtype], _REAL[taps.dtype]),
-        len(x) * -(-x.shape[2] // share),
-        (
-            *_sizes(out, padded, geometry),
-            groups,
-            share,
-            padded.data_ptr(),
-            taps.data_ptr(),
-            out.data_ptr(),
-        ),
-        elements=x.numel(),
-    )
+    program = programs.input_gradient_program(_REAL[x.dtype], _REAL[taps.dtype])
+    sizes = (*_sizes(out, padded, geometry), groups, share)
+    _over_rows(program, padded, taps, out, sizes, elements=x.numel())
     return _narrowed(out, x.shape[1])
+
+
+def _over_rows(
+    program: int, read: Tensor, taps: Tensor, written: Tensor, sizes: tuple[int, ...], *, elements: int
+) -> None:
+    """Run a program that writes some rows of an image at a time, as many as the last of the sizes says."""
+    blocks = len(written) * -(-written.shape[2] // sizes[-1])
+    addresses = (read.data_ptr(), taps.data_ptr(), written.data_ptr())
+    run(program, blocks, (*sizes, *addresses), elements=elements)
 
 
 def weight_gradient(

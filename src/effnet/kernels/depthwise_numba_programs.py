@@ -14,11 +14,10 @@ from typing import Any, no_type_check
 from llvmlite.binding import get_host_cpu_features
 from numba import njit
 
-from effnet.kernels.numba_jit import at, behind, program
+from effnet.kernels.numba_jit import at, behind, program, scratch
 from effnet.kernels.numba_vectors import (
     LANES,
     add_products,
-    aligned_scratch,
     convolve_cells,
     copy_cells,
 )
@@ -27,6 +26,16 @@ BUFFER = 32768
 """Numbers of a buffer; 128 KiB of the stack in single precision."""
 _SUMS = 28 if get_host_cpu_features().get("avx512f") else 5
 """Cells that are summed up at a time, as many as there are registers for."""
+
+
+@njit(inline="always")
+@no_type_check
+def _sizes(arguments):
+    """Return channels, height, width, those of the output, top, left, kernel size, stride, groups, rows."""
+    channels, height, width = arguments[0], arguments[1], arguments[2]
+    out_height, out_width, top, left = arguments[3], arguments[4], arguments[5], arguments[6]
+    size, stride, groups, share = arguments[7], arguments[8], arguments[9], arguments[10]
+    return channels, height, width, out_height, out_width, top, left, size, stride, groups, share
 
 
 @njit(inline="always")
@@ -79,11 +88,11 @@ def convolve_program(real: Any, exact: Any) -> int:
     @program
     @no_type_check
     def convolve(block, arguments):
-        channels, height, width = arguments[0], arguments[1], arguments[2]
-        out_height, out_width, top, left = arguments[3], arguments[4], arguments[5], arguments[6]
-        size, stride, groups, share = arguments[7], arguments[8], arguments[9], arguments[10]
+        channels, height, width, out_height, out_width, top, left, size, stride, groups, share = _sizes(
+            arguments
+        )
         x, taps, out = at(arguments[11], real), at(arguments[12], exact), at(arguments[13], real)
-        buffer = aligned_scratch(BUFFER, exact)
+        buffer = scratch(BUFFER, exact)
         shares = (out_height + share - 1) // share
         image, first = block // shares, block % shares * share
         last, columns = min(first + share, out_height), (out_width - 1) * stride + size
@@ -124,11 +133,11 @@ def input_gradient_program(real: Any, exact: Any) -> int:
     @program
     @no_type_check
     def input_gradient(block, arguments):
-        channels, height, width = arguments[0], arguments[1], arguments[2]
-        out_height, out_width, top, left = arguments[3], arguments[4], arguments[5], arguments[6]
-        size, stride, groups, share = arguments[7], arguments[8], arguments[9], arguments[10]
+        channels, height, width, out_height, out_width, top, left, size, stride, groups, share = _sizes(
+            arguments
+        )
         gradient, taps, out = at(arguments[11], real), at(arguments[12], exact), at(arguments[13], real)
-        buffer = aligned_scratch(BUFFER, exact)
+        buffer = scratch(BUFFER, exact)
         shares = (height + share - 1) // share
         image, first = block // shares, block % shares * share
         last, before = min(first + share, height), (size - 1) // stride
@@ -177,11 +186,10 @@ def weight_gradient_program(real: Any, exact: Any, size: int, stride: int) -> in
     @program
     @no_type_check
     def weight_gradient(block, arguments):
-        channels, height, width = arguments[0], arguments[1], arguments[2]
-        out_height, out_width, top, left = arguments[3], arguments[4], arguments[5], arguments[6]
-        groups, share, images, images_of_block = arguments[9], arguments[10], arguments[14], arguments[15]
+        channels, height, width, out_height, out_width, top, left, _, _, groups, share = _sizes(arguments)
+        images, images_of_block = arguments[14], arguments[15]
         gradient, x, sums = at(arguments[11], real), at(arguments[12], real), at(arguments[13], exact)
-        buffer = aligned_scratch(BUFFER, exact)
+        buffer = scratch(BUFFER, exact)
         all_groups = channels // LANES
         chunks = (all_groups + groups - 1) // groups
         part, start = block // chunks, block % chunks * groups

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Container
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
@@ -28,10 +29,22 @@ def has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
-def runs_by_numba(*tensors: Tensor | None) -> bool:
-    """Whether Numba's kernels take these tensors: on a processor, channels last, of one exact type, large.
+def suits_numba(x: Tensor, dtypes: Container[torch.dtype]) -> bool:
+    """Whether programs by Numba can read an activation: on a processor, channels last, of one of these types.
 
-    Not so while a network is compiled or exported, which sees layers and fuses them itself.
+    Not so while a network is compiled or exported, which sees layers and chooses itself.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and type(x) is Tensor
+        and x.device.type == "cpu"
+        and x.dtype in dtypes
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def runs_by_numba(*tensors: Tensor | None) -> bool:
+    """Whether Numba's kernels on batch norm take these tensors: of one exact type, large; see `suits_numba`.
 
     Args:
         tensors: Activations "N C H W", all that a layer has.
@@ -40,15 +53,8 @@ def runs_by_numba(*tensors: Tensor | None) -> bool:
     return (
         has_numba()
         and given[0].numel() >= SMALLEST_FOR_NUMBA
-        and not torch.compiler.is_compiling()
-        and given[0].dtype in _NUMBA_DTYPES
-        and all(
-            type(tensor) is Tensor
-            and tensor.device.type == "cpu"
-            and tensor.dtype == given[0].dtype
-            and tensor.is_contiguous(memory_format=torch.channels_last)
-            for tensor in given
-        )
+        and all(suits_numba(tensor, _NUMBA_DTYPES) for tensor in given)
+        and len({tensor.dtype for tensor in given}) == 1
     )
 
 

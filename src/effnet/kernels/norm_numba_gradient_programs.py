@@ -7,7 +7,15 @@ from typing import Any, no_type_check
 
 import numpy as np
 
-from effnet.kernels.norm_numba_programs import ROOM, clear, fold, place_of, spread, spread_or
+from effnet.kernels.norm_numba_programs import (
+    ROOM,
+    clear,
+    fold,
+    place_of,
+    spread,
+    spread_norm,
+    spread_or,
+)
 from effnet.kernels.numba_jit import at, behind, fetch, program, scratch
 from effnet.kernels.numba_math import sigmoid
 
@@ -30,10 +38,7 @@ def sums_program(real: Any) -> int:
         weight, bias = scratch(ROOM, real), scratch(ROOM, real)
         slope_sum, white_sum = scratch(ROOM, real), scratch(ROOM, real)
         slopes, whites, values = scratch(ROOM, real), scratch(ROOM, real), scratch(ROOM, real)
-        spread(behind(at(arguments[7], real), start), count, copies, center)
-        spread(behind(at(arguments[8], real), start), count, copies, inverse)
-        spread(behind(at(arguments[9], real), start), count, copies, weight)
-        spread(behind(at(arguments[10], real), start), count, copies, bias)
+        spread_norm(arguments, 7, start, count, copies, center, inverse, weight, bias, real)
         clear(copies * count, slope_sum)
         clear(copies * count, white_sum)
         clear(copies * count, slopes)
@@ -137,10 +142,7 @@ def input_gradient_program(real: Any) -> int:
         weight, bias = scratch(ROOM, real), scratch(ROOM, real)
         factor, offset = scratch(ROOM, real), scratch(ROOM, real)
         scale, fixed, slanted = scratch(ROOM, real), scratch(ROOM, real), scratch(ROOM, real)
-        spread(behind(at(arguments[7], real), start), count, copies, center)
-        spread(behind(at(arguments[8], real), start), count, copies, inverse)
-        spread(behind(at(arguments[9], real), start), count, copies, weight)
-        spread(behind(at(arguments[10], real), start), count, copies, bias)
+        spread_norm(arguments, 7, start, count, copies, center, inverse, weight, bias, real)
         there = image * channels + start
         spread_or(real(1), arguments[11], there, count, copies, factor, real)
         spread_or(real(0), arguments[12], there, count, copies, offset, real)

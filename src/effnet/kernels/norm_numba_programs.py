@@ -57,6 +57,16 @@ def spread(source, count, copies, target):
 
 @njit(inline="always")
 @no_type_check
+def spread_norm(arguments, place, start, count, copies, mean, inverse, weight, bias, real):
+    """What batch norm has for each channel; its four addresses begin at a place of the arguments."""
+    spread(behind(at(arguments[place], real), start), count, copies, mean)
+    spread(behind(at(arguments[place + 1], real), start), count, copies, inverse)
+    spread(behind(at(arguments[place + 2], real), start), count, copies, weight)
+    spread(behind(at(arguments[place + 3], real), start), count, copies, bias)
+
+
+@njit(inline="always")
+@no_type_check
 def spread_or(value, address, place, count, copies, target, real):
     """The same of what may not be there."""
     if address == 0:
@@ -184,12 +194,9 @@ def activate_program(real: Any) -> int:
         x = behind(at(arguments[5], real), start)
         center, scale, bias = scratch(ROOM, real), scratch(ROOM, real), scratch(ROOM, real)
         factor = scratch(ROOM, real)
-        spread(behind(at(arguments[6], real), start), count, copies, center)
-        spread(behind(at(arguments[7], real), start), count, copies, scale)
-        spread(behind(at(arguments[8], real), start), count, copies, factor)
+        spread_norm(arguments, 6, start, count, copies, center, scale, factor, bias, real)
         for index in range(copies * count):
             scale[index] *= factor[index]
-        spread(behind(at(arguments[9], real), start), count, copies, bias)
         spread_or(real(1), arguments[10], image * channels + start, count, copies, factor, real)
         out = behind(at(arguments[13], real), start)
         has_identity = arguments[11] != 0
@@ -234,12 +241,9 @@ def pool_program(real: Any) -> int:
         x = behind(at(arguments[5], real), start)
         center, scale, bias = scratch(ROOM, real), scratch(ROOM, real), scratch(ROOM, real)
         total = scratch(ROOM, real)
-        spread(behind(at(arguments[6], real), start), count, copies, center)
-        spread(behind(at(arguments[7], real), start), count, copies, scale)
-        spread(behind(at(arguments[8], real), start), count, copies, total)
+        spread_norm(arguments, 6, start, count, copies, center, scale, total, bias, real)
         for index in range(copies * count):
             scale[index] *= total[index]
-        spread(behind(at(arguments[9], real), start), count, copies, bias)
         clear(copies * count, total)
         row = first
         while row < last:

@@ -183,19 +183,3 @@ def add_products(
         return context.get_dummy_value()
 
     return types.void(sums, gradient, _int, _int, x, _int, _int, _int, *constants), generate
-
-
-@intrinsic(prefer_literal=True)
-@no_type_check
-def aligned_scratch(typing_context, count, real):
-    """Return a pointer to a constant number of numbers on the stack, where a cell begins at a cache line."""
-    pointer, length = types.CPointer(real.instance_type), count.literal_value
-
-    def generate(context, builder, signature, arguments):
-        kind = context.get_value_type(real.instance_type)
-        with builder.goto_entry_block():
-            place = builder.alloca(kind, size=_number(length))
-            place.align = 64
-            return place
-
-    return pointer(count, real), generate
