@@ -248,10 +248,10 @@ def environment() -> dict[str, Any]:
     """Describe what results depend on: versions, processors, devices, commit, command line, time."""
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
-        "effnet": _version("effnet"),
+        "effnet": installed_version("effnet"),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "numba": _version("numba"),
+        "numba": installed_version("numba"),
         "platform": platform.platform(),
         "cpu_model": cpu_model(),
         "cpu_count": os.cpu_count(),
@@ -262,7 +262,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """Return the version of a package; None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -25,6 +24,7 @@ from effnet.data.cache import cache_folder
 from effnet.data.threads import thread_count
 from effnet.errors import UserError
 from effnet.files import whole_file
+from effnet.training.journal import installed_version
 from effnet.training.kernel_choice import default_kernels
 
 AUTO: Final = "auto"
@@ -60,7 +60,7 @@ def compute_subject(spec: AnySpec, image_sizes: tuple[int, ...], device: torch.d
         "device": torch.cuda.get_device_name(device) if is_cuda else "cpu",
         "processors": None if is_cuda else thread_count(0),
         "torch": torch.__version__,
-        "kernels": {name: _version(name) for name in ("numba", "triton")},
+        "kernels": {name: installed_version(name) for name in ("numba", "triton")},
     }
 
 
@@ -166,14 +166,6 @@ def apply_choice(config: Config, choice: Choice | None) -> Config:
         return from_dict(Config, sections, "what effnet tune has kept")
     except UserError:
         return config
-
-
-def _version(package: str) -> str | None:
-    """Return the version of a package; None where it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _path(about: Mapping[str, Any]) -> Path:
