@@ -175,10 +175,14 @@ class NetworkSpec:
         return self.head_channels or self.stages[-1].channels
 
     @property
+    def stem_stride(self) -> int:
+        """Pixels of the image for one before the first stage, along a side."""
+        return 4 if self.stem_pooling else 2
+
+    @property
     def stride(self) -> int:
         """Pixels of the image for one behind the last stage, along a side."""
-        stem = 4 if self.stem_pooling else 2
-        return stem * math.prod(stage.stride for stage in self.stages)
+        return self.stem_stride * math.prod(stage.stride for stage in self.stages)
 
     def with_stages(self, **changes: object) -> NetworkSpec:
         """Return a copy in which every stage has ``changes`` applied, such as ``residual=False``."""

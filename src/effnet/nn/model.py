@@ -109,7 +109,7 @@ class EfficientNet(Network):
         """Return the blocks that the backward pass computes anew."""
         blocks = [block for stage in self.stages for block in stage.children()]
         strides = accumulate(
-            (block.stride for block in self.spec.blocks()), mul, initial=4 if self.spec.stem_pooling else 2
+            (block.stride for block in self.spec.blocks()), mul, initial=self.spec.stem_stride
         )
         next(strides)  # Of what the first block is given.
         is_selective = gradient_checkpointing == "selective"
