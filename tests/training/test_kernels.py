@@ -53,10 +53,7 @@ def test_a_training_step_with_kernels_is_the_same_up_to_rounding(digits_run, mon
 def test_a_training_step_by_numba_is_the_same_up_to_rounding(digits_run, monkeypatch, precision):
     from effnet.kernels import depthwise_numba
 
-    convolutions, compute = [], depthwise_numba.convolve
-    monkeypatch.setattr(
-        depthwise_numba, "convolve", lambda *x, **y: (convolutions.append(x), compute(*x, **y))[1]
-    )
+    convolutions = watch_calls(monkeypatch, depthwise_numba, "convolve")
     config = replace(digits_run, train=replace(digits_run.train, precision=precision))
     plain, fused = (model_after_a_step(config, name) for name in ("plain", "numba"))
     assert convolutions
