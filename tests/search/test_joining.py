@@ -9,7 +9,8 @@ from effnet.arch.io import spec_to_json
 from effnet.errors import UserError
 from effnet.search import joining
 from effnet.search.bounds import Bounds
-from effnet.search.joining import Place, Request, open_study, opened_study
+from effnet.search.joining import Place, Request, open_study
+from effnet.search.opening import opened_any
 from effnet.search.patience import Patience
 
 from .studies import BACKBONE
@@ -152,7 +153,7 @@ def test_the_folder_of_a_database_is_named_by_its_study(monkeypatch, tmp_path):
 
 def test_a_study_that_is_not_there_cannot_be_looked_at(tmp_path):
     with pytest.raises(UserError, match="there is no study"):
-        opened_study(Place.of(str(tmp_path / "s"), None))
+        opened_any(Place.of(str(tmp_path / "s"), None))
 
 
 def test_a_damaged_note_says_what_to_do(tmp_path):

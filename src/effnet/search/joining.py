@@ -136,20 +136,15 @@ def open_study(
         UserError: Something that was asked for cannot be had, nothing is within the bounds, or the study was
             begun with other settings or another space.
     """
-    source = request.data or place.source
-    if source is None:
-        raise UserError("name the images to search on: effnet search DATA")
-    source = absolute_source(source)
+    source = source_of(request, place)
     ledger = Ledger.find(place.url, patience=patience)
     if ledger is None:
         settings, space = _asked(request, source, threads, announce)
-        ledger = _begun(place, settings, space, patience)
+        ledger = begin(place, settings, to_dict(space), patience)
     try:
-        settings = SearchSettings.from_dict(ledger.settings, ledger.name)
-        space = from_dict(SearchSpace, ledger.space, ledger.name)
-        _check_agreed(request, source, ledger, settings, space)
+        study = joined(ledger, place, source)
+        _check_agreed(request, study)
         place.note(source)
-        study = Study(ledger=ledger, settings=settings, space=space, folder=place.folder, source=source)
         study.queue_backbone()
     except BaseException:
         ledger.close()
@@ -157,21 +152,68 @@ def open_study(
     return study
 
 
-def opened_study(place: Place) -> Study:
-    """Open a study that is there, to look at it.
-
-    Raises:
-        UnreachableError: There is no reaching the database.
-        UserError: There is no such study.
-    """
-    ledger = Ledger.existing(place.url)
+def joined(ledger: Ledger, place: Place, source: str) -> Study:
+    """Return the study of a ledger."""
     return Study(
         ledger=ledger,
         settings=SearchSettings.from_dict(ledger.settings, ledger.name),
         space=from_dict(SearchSpace, ledger.space, ledger.name),
         folder=place.folder,
-        source=place.source or "",
+        source=source,
     )
+
+
+def source_of(request: Request, place: Place) -> str:
+    """Return where the images are on this machine.
+
+    Raises:
+        UserError: Nobody has said.
+    """
+    source = request.data or place.source
+    if source is None:
+        raise UserError("name the images to search on: effnet search DATA")
+    return absolute_source(source)
+
+
+def begin(place: Place, settings: SearchSettings, space: dict[str, Any], patience: Patience) -> Ledger:
+    """Begin a study, or join the one that others have begun since we looked."""
+    place.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return Ledger.open(place.url, settings.to_dict(), space, patience=patience)
+    except UserError:
+        # They have measured another time.
+        if (ledger := Ledger.find(place.url, patience=patience)) is None:
+            raise
+        return ledger
+
+
+def with_minival(run: Config) -> Config:
+    """Return the training of candidates, who are never compared on the data's own validation images."""
+    fraction = run.data.minival_fraction or MINIVAL
+    return replace(run, data=replace(run.data, minival_fraction=fraction))
+
+
+def check_same(ledger: Ledger, settings: SearchSettings, space: dict[str, Any]) -> None:
+    """Refuse to join a study that is not what was asked for.
+
+    Args:
+        ledger: Of the study.
+        settings: As they were asked for, the study's where nothing was.
+        space: In the same way.
+
+    Raises:
+        UserError: The message names what differs.
+    """
+    theirs = SearchSettings.from_dict(ledger.settings, ledger.name)
+    differing = differences(
+        {"space": ledger.space, "settings": theirs.asked()},
+        {"space": json.loads(json.dumps(space)), "settings": settings.asked()},
+    )
+    if differing:
+        raise UserError(
+            f"the study {ledger.name} was begun differently: {differing}; leave that out, or begin another "
+            "one with --study or --out"
+        )
 
 
 def _asked(
@@ -194,22 +236,8 @@ def _asked(
     return _with_reference(settings, run, images, space.backbone, threads), space
 
 
-def _begun(place: Place, settings: SearchSettings, space: SearchSpace, patience: Patience) -> Ledger:
-    place.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        return Ledger.open(place.url, settings.to_dict(), to_dict(space), patience=patience)
-    except UserError:
-        # Another one may have begun it meanwhile, and measured another time.
-        if (ledger := Ledger.find(place.url, patience=patience)) is None:
-            raise
-        return ledger
-
-
 def _asked_run(request: Request, source: str) -> Config:
-    """Return the training of candidates, who are never compared on the data's own validation images."""
-    run = configure(source, recipe=request.recipe or RECIPE, changes=request.changes)
-    fraction = run.data.minival_fraction or MINIVAL
-    return replace(run, data=replace(run.data, minival_fraction=fraction))
+    return with_minival(configure(source, recipe=request.recipe or RECIPE, changes=request.changes))
 
 
 def _asked_space(request: Request, run: Config, images: DataSplit) -> SearchSpace:
@@ -244,14 +272,8 @@ def _with_reference(
     return settings
 
 
-def _check_agreed(
-    request: Request, source: str, ledger: Ledger, settings: SearchSettings, space: SearchSpace
-) -> None:
-    """Refuse to join a study that is not what was asked for.
-
-    Raises:
-        UserError: The message names what differs.
-    """
+def _check_agreed(request: Request, study: Study) -> None:
+    settings, source = study.settings, study.source
     run = _asked_run(request, source) if request.recipe or request.changes else settings.run
     images = open_configured(replace(settings.run.data, source=source))
     objective = objective_from_text(request.objective) if request.objective else settings.objective
@@ -263,16 +285,8 @@ def _check_agreed(
         bounds=settings.bounds if request.bounds == NO_BOUNDS else request.bounds,
         **request.fields_given(),
     )
-    our_space = _asked_space(request, run, images) if request.space or request.model else space
-    differing = differences(
-        {"space": ledger.space, "settings": settings.asked()},
-        {"space": json.loads(json.dumps(to_dict(our_space))), "settings": ours.asked()},
-    )
-    if differing:
-        raise UserError(
-            f"the study {ledger.name} was begun differently: {differing}; leave that out, or begin another "
-            "one with --study or --out"
-        )
+    space = _asked_space(request, run, images) if request.space or request.model else study.space
+    check_same(study.ledger, ours, to_dict(space))
 
 
 def _own_path(folder: Path) -> Path:

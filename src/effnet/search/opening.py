@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from effnet.errors import UserError
-from effnet.search.joining import Place, Request, open_study, opened_study
+from effnet.search.joining import Place, Request, joined, open_study
 from effnet.search.ledger import Ledger
 from effnet.search.patience import Patience
-from effnet.search.schedules.joining import SPACE, joined, open_schedules
+from effnet.search.schedules.joining import SPACE, joined_schedules, open_schedules
 from effnet.search.schedules.study import ScheduleStudy
 from effnet.search.study import Study
 
@@ -40,13 +40,9 @@ def opened_any(place: Place) -> Study | ScheduleStudy:
         UnreachableError: There is no reaching the database.
         UserError: There is no such study.
     """
-    with Ledger.existing(place.url) as ledger:
-        kind = ledger.space.get("kind")
-    return (
-        joined(Ledger.existing(place.url), place, place.source or "")
-        if kind == SPACE
-        else opened_study(place)
-    )
+    ledger = Ledger.existing(place.url)
+    joining = joined_schedules if ledger.space.get("kind") == SPACE else joined
+    return joining(ledger, place, place.source or "")
 
 
 def _kind(place: Place, patience: Patience) -> str | None:

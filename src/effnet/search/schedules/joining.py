@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,11 +11,19 @@ import torch
 from effnet.api import configure
 from effnet.arch.io import from_dict, to_dict
 from effnet.config import Config
-from effnet.data.sources import absolute_source, open_configured
+from effnet.data.images import DataSplit
+from effnet.data.sources import open_configured
 from effnet.errors import UserError
-from effnet.search.bounds import Bounds
-from effnet.search.differences import differences
-from effnet.search.joining import MINIVAL, NO_BOUNDS, STRATEGY, Place, Request
+from effnet.search.joining import (
+    NO_BOUNDS,
+    STRATEGY,
+    Place,
+    Request,
+    begin,
+    check_same,
+    source_of,
+    with_minival,
+)
 from effnet.search.ledger import Ledger
 from effnet.search.objective import Objective, objective_from_text
 from effnet.search.patience import Patience
@@ -46,27 +53,14 @@ def open_schedules(
         UserError: Something that was asked for means nothing for schedules or cannot be had, or the study was
             begun with other settings.
     """
-    source = request.data or place.source
-    if source is None:
-        raise UserError("name the images to search on: effnet search DATA")
-    source = absolute_source(source)
+    source = source_of(request, place)
     ledger = Ledger.find(place.url, patience=patience)
     if ledger is None:
-        settings, space = _begun(request, source, threads, announce)
-        place.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            ledger = Ledger.open(place.url, settings.to_dict(), to_dict(space), patience=patience)
-        except UserError:
-            # Another one may have begun it meanwhile, and measured another time.
-            if (ledger := Ledger.find(place.url, patience=patience)) is None:
-                raise
-    study = joined(ledger, place, source)
+        settings, space = _asked(request, source, threads, announce)
+        ledger = begin(place, settings, to_dict(space), patience)
     try:
-        if differing := _differing(request, source, study):
-            raise UserError(
-                f"the study {ledger.name} was begun differently: {differing}; leave that out, or begin "
-                "another one with --study or --out"
-            )
+        study = joined_schedules(ledger, place, source)
+        _check_agreed(request, study)
         place.note(source)
         study.queue_first()
     except BaseException:
@@ -75,21 +69,7 @@ def open_schedules(
     return study
 
 
-def _begun(
-    request: Request, source: str, threads: int, announce: Callable[[str], None]
-) -> tuple[SearchSettings, ScheduleSpace]:
-    """Return what a study is to be begun with, once all of it was checked and steps were measured."""
-    settings, space = _asked(request, source)
-    strategy_named(settings.strategy)
-    run = replace(settings.run, data=replace(settings.run.data, source=source, workers=threads))
-    announce("measuring training steps of different sizes")
-    torch.set_num_threads(threads)
-    experiment = prepare_experiment(run)
-    cost = measure_cost(experiment, space.first_sizes, settings.step_seconds)
-    return replace(settings, step_cost=cost), space
-
-
-def joined(ledger: Ledger, place: Place, source: str) -> ScheduleStudy:
+def joined_schedules(ledger: Ledger, place: Place, source: str) -> ScheduleStudy:
     """Return the study of a ledger."""
     return ScheduleStudy(
         ledger=ledger,
@@ -100,51 +80,52 @@ def joined(ledger: Ledger, place: Place, source: str) -> ScheduleStudy:
     )
 
 
-def _differing(request: Request, source: str, study: ScheduleStudy) -> str:
-    """Name what of a request is not as the study has it; empty: nothing."""
-    theirs = study.settings
-    run = theirs.run if not (request.recipe or request.model or request.changes) else None
-    settings, space = _asked(request, source, run=run, known=theirs, seeds=study.space.seeds)
-    return differences(
-        {"space": _plain(study.space), "settings": theirs.asked()},
-        {"space": _plain(space), "settings": settings.asked()},
-    )
-
-
 def _asked(
-    request: Request,
-    source: str,
-    *,
-    run: Config | None = None,
-    known: SearchSettings | None = None,
-    seeds: int = 1 + REPEATS,
+    request: Request, source: str, threads: int, announce: Callable[[str], None]
 ) -> tuple[SearchSettings, ScheduleSpace]:
+    """Return what a study is to be begun with, once all of it was checked and steps were measured."""
     _check_sensible(request)
-    if run is None:
-        run = configure(source, recipe=request.recipe or RECIPE, model=request.model, changes=request.changes)
-    run = replace(
-        run, data=replace(run.data, source=source, minival_fraction=run.data.minival_fraction or MINIVAL)
-    )
+    run = _asked_run(request, source)
     images = open_configured(run.data)
-    space = space_for(
+    space = _asked_space(request, run, images, 1 + REPEATS)
+    given: dict[str, Any] = {"strategy": STRATEGY, "eta": 0} | request.fields_given()
+    settings = SearchSettings(
+        run=without_place(run),
+        images=fingerprint(images),
+        objective=_OBJECTIVE,
+        bounds=NO_BOUNDS,
+        **given,
+    )
+    strategy_named(settings.strategy)
+    announce("measuring training steps of different sizes")
+    torch.set_num_threads(threads)
+    experiment = prepare_experiment(replace(run, data=replace(run.data, workers=threads)), data=images)
+    cost = measure_cost(experiment, space.first_sizes, settings.step_seconds)
+    return replace(settings, step_cost=cost), space
+
+
+def _check_agreed(request: Request, study: ScheduleStudy) -> None:
+    _check_sensible(request)
+    settings, source = study.settings, study.source
+    is_asked = request.recipe or request.model or request.changes
+    run = _asked_run(request, source) if is_asked else settings.run
+    images = open_configured(replace(run.data, source=source))
+    ours = replace(settings, run=without_place(run), images=fingerprint(images), **request.fields_given())
+    check_same(study.ledger, ours, to_dict(_asked_space(request, run, images, study.space.seeds)))
+
+
+def _asked_run(request: Request, source: str) -> Config:
+    recipe = request.recipe or RECIPE
+    return with_minival(configure(source, recipe=recipe, model=request.model, changes=request.changes))
+
+
+def _asked_space(request: Request, run: Config, images: DataSplit, seeds: int) -> ScheduleSpace:
+    return space_for(
         run,
         train_size=network_of(run.model).train_size,
         train_images=len(images.train.labels),
         seeds=seeds if request.repeats is None else 1 + request.repeats,
     )
-    given: dict[str, Any] = request.fields_given()
-    if known is not None:
-        settings = replace(known, run=without_place(run), images=fingerprint(images), **given)
-    else:
-        chosen: dict[str, Any] = {"strategy": STRATEGY, "eta": 0, **given}
-        settings = SearchSettings(
-            run=without_place(run),
-            images=fingerprint(images),
-            objective=_OBJECTIVE,
-            bounds=Bounds(),
-            **chosen,
-        )
-    return settings, space
 
 
 def _check_sensible(request: Request) -> None:
@@ -160,7 +141,3 @@ def _check_sensible(request: Request) -> None:
             "schedules take the same time and are compared by accuracy, got --objective "
             f"{request.objective}; leave it out"
         )
-
-
-def _plain(space: ScheduleSpace) -> Any:  # noqa: ANN401 - plain data
-    return json.loads(json.dumps(to_dict(space)))
