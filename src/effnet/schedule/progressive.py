@@ -203,7 +203,7 @@ def stage_schedule(
         unless the first stage has the same size and values. A stage may have no steps where a run is short.
     """
     sizes = image_sizes(config, train_size)
-    parts = _parts(config, train, (first_size(config, train_size), *sizes), train_images)
+    parts = _parts(config, train, train_images, sizes, held=first_size(config, train_size))
     batch_sizes = [_batch_size(config, train.batch_size, part.image_size, sizes[-1]) for part in parts]
     reference_steps = [
         end - start for start, end in zip([0, *(p.end for p in parts)], (p.end for p in parts), strict=False)
@@ -230,9 +230,8 @@ def stage_schedule(
 
 
 def _parts(
-    config: ProgressiveConfig, train: TrainConfig, held_and_sizes: tuple[int, ...], train_images: int
+    config: ProgressiveConfig, train: TrainConfig, train_images: int, sizes: Sequence[int], *, held: int
 ) -> list[_Part]:
-    held, *sizes = held_and_sizes
     total = total_reference_steps(train, train_images)
     steps_per_epoch = train_images / train.batch_size
     cooldown = int(config.cooldown_epochs * steps_per_epoch) or _part_of(total, config.cooldown_share)
