@@ -128,6 +128,13 @@ def set_rates(optimizer: Optimizer, config: Config, schedule: StageSchedule, ste
         set_weight_decay(optimizer, config.optimizer.weight_decay * factor)
 
 
+def update_average(ema: Ema | None, schedule: StageSchedule, batch: Batch) -> None:
+    """Move the average, if there is one, by as much as the images of a step count for."""
+    if ema is not None:
+        share = batch.settings.batch_size / schedule.reference_batch_size
+        ema.update(schedule.reference_step(batch.step), share)
+
+
 def step_seed(seed: int, step: int, rank: int = 0) -> int:
     """Return the seed of all random numbers that one step draws in one process.
 
@@ -161,11 +168,7 @@ def train_step(state: TrainState, batch: Batch, experiment: Experiment) -> Tenso
     state.scaler.step(state.optimizer)
     state.scaler.update()
     average_statistics(state.model, config.distributed, processes)
-    if state.ema is not None:
-        schedule = experiment.schedule
-        state.ema.update(
-            schedule.reference_step(batch.step), batch.settings.batch_size / schedule.reference_batch_size
-        )
+    update_average(state.ema, experiment.schedule, batch)
     return loss
 
 

@@ -22,7 +22,7 @@ from effnet.training.experiment import Experiment
 from effnet.training.loss import classification_loss
 from effnet.training.optimizers import build_optimizer
 from effnet.training.parallel import micro_batches
-from effnet.training.step import mixed_batch, set_rates, step_seed
+from effnet.training.step import mixed_batch, set_rates, step_seed, update_average
 
 
 @dataclass(kw_only=True, slots=True)
@@ -96,11 +96,7 @@ def sandwich_step(
     set_rates(state.optimizer, experiment.config, experiment.schedule, batch.step)
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    if state.ema is not None:
-        schedule = experiment.schedule
-        state.ema.update(
-            schedule.reference_step(batch.step), batch.settings.batch_size / schedule.reference_batch_size
-        )
+    update_average(state.ema, experiment.schedule, batch)
     return loss
 
 
