@@ -23,7 +23,7 @@ from effnet.search.database import driver_url, without_secrets
 from effnet.search.ledger import Ledger
 from effnet.search.measures import Measures
 from effnet.search.objective import Objective
-from effnet.search.points import Variable
+from effnet.search.points import Variable, chosen
 from effnet.search.records import Trial
 
 if TYPE_CHECKING:
@@ -127,10 +127,7 @@ def _converted(trial: Trial, variables: Sequence[Variable], objective: Objective
     converted = create_trial(
         state=state,
         values=_values(objective, trial.measures) if is_complete and trial.measures else None,
-        params={
-            variable.name: variable.values[index]
-            for variable, index in zip(variables, trial.point, strict=True)
-        },
+        params=chosen(trial.point, variables),
         distributions={variable.name: CategoricalDistribution(variable.values) for variable in variables},
         user_attrs=_attributes(trial),
         intermediate_values={rung: reached.accuracy for rung, reached in enumerate(trial.rungs, 1)},

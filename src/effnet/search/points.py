@@ -26,6 +26,18 @@ class Variable:
     """What it can be; where that has an order, in that order."""
 
 
+def is_inside(point: Point, variables: Sequence[Variable]) -> bool:
+    """Whether a point has an index of a value for every variable."""
+    return len(point) == len(variables) and all(
+        0 <= index < len(variable.values) for index, variable in zip(point, variables, strict=True)
+    )
+
+
+def chosen(point: Point, variables: Sequence[Variable]) -> dict[str, Value]:
+    """Return the values that a point's indices stand for, by the names of their variables."""
+    return {variable.name: variable.values[index] for index, variable in zip(point, variables, strict=True)}
+
+
 @runtime_checkable
 class Domain(Protocol):
     """All points that can be asked for."""

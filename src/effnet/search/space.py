@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 from effnet.arch.io import to_dict
 from effnet.arch.spec import SPEC_CONFIG, Count, NetworkSpec, Operation, StageSpec
 from effnet.errors import UserError
-from effnet.search.points import Point, Value, Variable
+from effnet.search.points import Point, Value, Variable, is_inside
 
 FIELDS = ("operation", "kernel_size", "expand_ratio", "repeats", "channels", "se_ratio", "residual")
 """What is chosen for a stage, in the order of its variables."""
@@ -144,10 +144,7 @@ class SearchSpace:
 
     def is_feasible(self, point: Point) -> bool:
         """Whether every index is one of its variable; a space alone has no bounds."""
-        variables = self.variables
-        return len(point) == len(variables) and all(
-            0 <= index < len(variable.values) for index, variable in zip(point, variables, strict=True)
-        )
+        return is_inside(point, self.variables)
 
     def spec(self, point: Point) -> NetworkSpec:
         """Return the network that a point means, named by the space and a hash of its stages."""

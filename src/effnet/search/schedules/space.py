@@ -17,7 +17,7 @@ from effnet.errors import UserError
 from effnet.recipes import with_values
 from effnet.schedule.learning_rate import peak_rate
 from effnet.schedule.progressive import first_size, image_sizes, stage_schedule
-from effnet.search.points import Point, Value, Variable
+from effnet.search.points import Point, Value, Variable, chosen, is_inside
 from effnet.search.schedules.cost import StepCost
 
 Values: TypeAlias = dict[str, Any]
@@ -99,7 +99,7 @@ class ScheduleSpace:
 
     kind: Literal["schedule"] = "schedule"
     first_sizes: Annotated[tuple[Count, ...], Field(min_length=1)]
-    """Ascending, in pixels."""
+    """Ascending, in pixels, all below the last one."""
     paper_first_size: Count
     """The recipe's, in pixels; among `first_sizes`."""
     last_size: Count
@@ -142,47 +142,33 @@ class ScheduleSpace:
 
     def point(self, **values: Value) -> Point:
         """Return the canonical point of some values, the rest being the paper's."""
-        wanted = {"first_size": self.paper_first_size, **_PAPER, **values}
-        return self.canonical(
-            tuple(variable.values.index(wanted[variable.name]) for variable in self.variables)
-        )
+        return self.canonical(self._indices(self._paper_values | values))
 
     def canonical(self, point: Point) -> Point:
         """Return the one point that stands for all that mean the same schedule."""
         values = self.values(point)
         inert: set[str] = set()
-        if values["stages"] == 1 or values["first_size"] == self.last_size:
+        if values["stages"] == 1:
             inert = {*values} - {"stages"}
-            values["stages"] = 1
         elif values["stages"] == 2:
             inert = {"size_power", "regularization_power"}
         if values["batch_limit"] == 1 or "batch_limit" in inert:
             inert |= {"batch_scaling"}
-        paper = {"first_size": self.paper_first_size, **_PAPER}
-        return tuple(
-            variable.values.index((paper if variable.name in inert else values)[variable.name])
-            for variable in self.variables
-        )
+        return self._indices(values | {name: self._paper_values[name] for name in inert})
 
     def is_feasible(self, point: Point) -> bool:
         """Whether every index is one of its variable."""
-        return len(point) == len(self.variables) and all(
-            0 <= index < len(variable.values) for index, variable in zip(point, self.variables, strict=True)
-        )
+        return is_inside(point, self.variables)
 
     def values(self, point: Point) -> Values:
         """Return what a point chooses, by the names of `variables`."""
-        return {
-            variable.name: variable.values[index]
-            for index, variable in zip(point, self.variables, strict=True)
-        }
+        return chosen(point, self.variables)
 
     def count(self) -> int:
         """Return how many different schedules there are."""
-        sizes = sum(size != self.last_size for size in self.first_sizes)
         shapes = {name: len(values) for name, values in _CHOICES.items()}
         batches = (shapes["batch_limit"] - 1) * shapes["batch_scaling"] + 1
-        plain = sizes * shapes["hold_share"] * shapes["cooldown_share"] * batches
+        plain = len(self.first_sizes) * shapes["hold_share"] * shapes["cooldown_share"] * batches
         powers = shapes["size_power"] * shapes["regularization_power"]
         return 1 + plain + (shapes["stages"] - 2) * plain * powers
 
@@ -219,6 +205,13 @@ class ScheduleSpace:
             run.progressive, run.train, train_images=self.train_images, train_size=self.last_size
         )
         return cost.seconds(schedule)
+
+    @property
+    def _paper_values(self) -> Values:
+        return {"first_size": self.paper_first_size, **_PAPER}
+
+    def _indices(self, values: Values) -> Point:
+        return tuple(variable.values.index(values[variable.name]) for variable in self.variables)
 
     def _epochs(self, run: Config, cost: StepCost, budget: float) -> float:
         for _ in range(_ROUNDS):
