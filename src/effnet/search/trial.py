@@ -43,24 +43,23 @@ _MEMORY_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memo
 
 def training_config(job: Job, spec_path: Path) -> Config:
     """Return the complete configuration of a candidate's training."""
-    run, rungs = job.settings.run, job.settings.rung_epochs
-    return replace(
-        run,
-        model=replace(run.model, network=str(spec_path.resolve()), width=1.0, depth=1.0),
-        data=replace(run.data, source=job.source, workers=job.threads),
-        evaluate=replace(run.evaluate, every_epochs=min(rungs, default=_ENOUGH_EPOCHS)),
-    )
+    run = _run_here(job)
+    return replace(run, model=replace(run.model, network=str(spec_path.resolve()), width=1.0, depth=1.0))
 
 
 def schedule_config(job: Job, schedule: Schedule) -> Config:
     """Return the complete configuration of a schedule's training."""
-    run = job.settings.run
-    run = replace(
+    return schedule.applied_to(_run_here(job))
+
+
+def _run_here(job: Job) -> Config:
+    """Return the training of all candidates with this machine's images, evaluated at the first rung."""
+    run, rungs = job.settings.run, job.settings.rung_epochs
+    return replace(
         run,
         data=replace(run.data, source=job.source, workers=job.threads),
-        evaluate=replace(run.evaluate, every_epochs=_ENOUGH_EPOCHS),
+        evaluate=replace(run.evaluate, every_epochs=min(rungs, default=_ENOUGH_EPOCHS)),
     )
-    return schedule.applied_to(run)
 
 
 def run_trial(folder: TrialFolder) -> Ending:

@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 
 from effnet.errors import UserError
-from effnet.search.history import has_all, observations
+from effnet.search.history import observations
 from effnet.search.ledger import Ledger
-from effnet.search.points import Point, Strategy, Variable
+from effnet.search.points import Observation, Point, Strategy, Variable
 from effnet.search.proposing import propose
 from effnet.search.records import Candidate, Trial
 from effnet.search.schedules.space import ScheduleSpace
@@ -72,28 +72,22 @@ class ScheduleStudy:
         Raises:
             EnoughTrialsError: Nothing is left to try.
         """
-        searched = [trial for trial in history if trial.point[-1] == 0]
+        searched = _by_own_seed(history)
         try:
             check_wanted(searched, wanted)
             return self._proposed(searched)
-        except EnoughTrialsError as end:
+        except (EnoughTrialsError, UserError) as end:
             if all(trial.has_ended for trial in searched) and (repeat := self._repeat(history)):
                 return repeat
-            raise EnoughTrialsError(str(end)) from None
+            raise EnoughTrialsError(str(end)) from end
 
     def why_hopeless(self, trial: Trial) -> str:
         """Nothing is known of a schedule before it was tried."""
         return ""
 
     def _proposed(self, searched: Sequence[Trial]) -> Candidate:
-        seen = observations(searched, self.settings.objective)
-        known = [replace(each, point=each.point[:-1]) for each in seen]
-        try:
-            return self.candidate(
-                propose(self.strategy, self.space, known, self.settings.seed, len(searched))
-            )
-        except UserError as error:
-            raise EnoughTrialsError(str(error)) from error
+        known = self._known(searched)
+        return self.candidate(propose(self.strategy, self.space, known, self.settings.seed, len(searched)))
 
     def _repeat(self, history: Sequence[Trial]) -> Candidate | None:
         tried = {trial.point for trial in history}
@@ -105,15 +99,18 @@ class ScheduleStudy:
 
     def finalists(self, history: Sequence[Trial]) -> tuple[Point, ...]:
         """Return the paper's schedule, the fixed size, and the best of the others by the search's seed."""
-        ended = [
-            (self.settings.objective.scores(trial.measures), trial.point[:-1])
-            for trial in history
-            if trial.point[-1] == 0
-            and trial.state == "done"
-            and trial.measures
-            and has_all(trial.measures, self.settings.objective)
-        ]
-        known = [self.space.paper, self.space.fixed]
-        best = [point for _, point in sorted(ended, reverse=True) if point not in known]
-        trained = {point for _, point in ended}
-        return (*(point for point in known if point in trained), *best[:FINALISTS])
+        known = self._known(_by_own_seed(history))
+        scores = {seen.point: seen.scores for seen in known if seen.state == "done"}
+        compared = [self.space.paper, self.space.fixed]
+        best = sorted(scores.keys() - compared, key=lambda point: (scores[point], point), reverse=True)
+        return (*(point for point in compared if point in scores), *best[:FINALISTS])
+
+    def _known(self, searched: Sequence[Trial]) -> list[Observation]:
+        """Return what is known of the schedules of the search, as points of the space."""
+        seen = observations(searched, self.settings.objective)
+        return [replace(each, point=each.point[:-1]) for each in seen]
+
+
+def _by_own_seed(history: Sequence[Trial]) -> list[Trial]:
+    """Return the trials of the search itself, those of finalists' other seeds left out."""
+    return [trial for trial in history if trial.point[-1] == 0]
