@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +10,7 @@ from typing import Any
 
 from effnet.arch.io import spec_from_json, to_dict
 from effnet.arch.spec import NetworkSpec
+from effnet.search.endings import reasons_of, states_of
 from effnet.search.front import front, hypervolume
 from effnet.search.measures import Measures
 from effnet.search.objective import Goal, Objective
@@ -99,21 +98,12 @@ class Report:
     @property
     def states(self) -> dict[str, int]:
         """How many trials are in each state."""
-        return dict(Counter(trial.state for trial in self.trials))
+        return states_of(self.trials)
 
     @property
     def reasons(self) -> list[tuple[str, str, int]]:
-        """State, reason and number of the trials that did not end as planned, the most frequent first.
-
-        Reasons that differ in numbers alone are one; the first of them is given.
-        """
-        found: dict[tuple[str, str], list[str]] = {}
-        for trial in self.trials:
-            if trial.reason:
-                kind = re.sub(r"\d[\d.,]*", "#", trial.reason)
-                found.setdefault((trial.state, kind), []).append(trial.reason)
-        counted = [(state, reasons[0], len(reasons)) for (state, _), reasons in found.items()]
-        return sorted(counted, key=lambda each: -each[2])
+        """Why trials did not end as planned, see `reasons_of`."""
+        return reasons_of(self.trials)
 
     @property
     def volume_beyond_backbone(self) -> float | None:

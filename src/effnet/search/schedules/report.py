@@ -14,6 +14,7 @@ from typing import Any
 from effnet.config import Config
 from effnet.files import whole_file
 from effnet.recipes import config_to_toml
+from effnet.search.endings import reasons_of, states_of
 from effnet.search.points import Point
 from effnet.search.records import Trial
 from effnet.search.schedules.space import Schedule, ScheduleSpace, schedule_from_json
@@ -67,7 +68,7 @@ class Difference:
     @property
     def is_sure(self) -> bool:
         """Whether it is more than two standard errors above 0."""
-        return self.error is not None and self.mean > _SURE * self.error and self.mean > 0
+        return self.error is not None and self.mean > _SURE * self.error
 
     def __str__(self) -> str:
         error = "" if self.error is None else f" +- {100 * self.error:.2f}"
@@ -121,19 +122,12 @@ class ScheduleReport:
     @property
     def states(self) -> dict[str, int]:
         """How many trials are in each state."""
-        found: dict[str, int] = {}
-        for trial in self.trials:
-            found[trial.state] = found.get(trial.state, 0) + 1
-        return found
+        return states_of(self.trials)
 
     @property
     def reasons(self) -> list[tuple[str, str, int]]:
-        """State, reason and number of the trials that did not end as planned."""
-        found: dict[tuple[str, str], int] = {}
-        for trial in self.trials:
-            if trial.reason:
-                found[trial.state, trial.reason] = found.get((trial.state, trial.reason), 0) + 1
-        return [(state, reason, number) for (state, reason), number in found.items()]
+        """Why trials did not end as planned, see `reasons_of`."""
+        return reasons_of(self.trials)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all that is known, as ``leaderboard.json`` has it."""
