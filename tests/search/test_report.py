@@ -212,6 +212,19 @@ def test_every_objective_has_pictures(tmp_path, text):
     assert {"pareto", "shared", "best"} <= set(write_report(report(text), tmp_path))
 
 
+def test_where_accuracy_alone_counts_the_front_is_of_the_parameters_as_well(tmp_path):
+    found = report("accuracy")
+    smaller = [entry for entry in found.entries if entry.measures.params < found.winner.measures.params]
+    assert numbers(found.entries) == [1, 2, 0, 3]
+    assert [entry.on_front for entry in found.entries] == [
+        all(entry.measures.params < other.measures.params for other in found.entries[:index])
+        for index, entry in enumerate(found.entries)
+    ]
+    assert smaller
+    assert "better in one of top-1, parameters and worse in none" in to_markdown(found)
+    assert "pareto" in write_report(found, tmp_path)
+
+
 def test_a_study_without_a_trained_candidate_has_leaderboards_that_say_so(tmp_path):
     written = write_report(report(trials=TRIALS[4:]), tmp_path)
     assert set(written) == {"leaderboard", "json"}

@@ -153,7 +153,7 @@ def _states(report: Report) -> str:
 
 
 def _remarks(report: Report) -> list[str]:
-    needs = ", ".join(HEADINGS[goal].partition(",")[0] for goal in report.objective.needs)
+    needs = ", ".join(HEADINGS[goal].partition(",")[0] for goal in report.objective.compared)
     text = (
         "Top-1 is on images held out of the training split. Front: no other one is better in one of "
         f"{needs} and worse in none."

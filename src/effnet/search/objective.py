@@ -94,6 +94,11 @@ class Objective:
             return ("accuracy",)
         return ("accuracy", _COSTS.get(self.kind, self.cost))
 
+    @property
+    def compared(self) -> tuple[Goal, ...]:
+        """Return `needs`, and with accuracy alone the parameters: what a front of candidates is of."""
+        return (*self.needs, "params") if self.kind == "accuracy" else self.needs
+
     def scores(self, measures: Measures) -> tuple[float, ...]:
         """Return what a strategy is to make large.
 

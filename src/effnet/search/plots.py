@@ -52,9 +52,9 @@ def plot_pareto(report: Report, path: Path) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    goals = report.objective.needs
+    goals = report.objective.compared
     y = "accuracy" if "accuracy" in goals else goals[0]
-    costs: list[Goal] = [goal for goal in goals if goal != y] or ["params"]
+    costs = [goal for goal in goals if goal != y]
     figure = Figure(figsize=(1.0 + 4.7 * len(costs), 4.4), layout="constrained")
     panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
     for axes, x in zip(panels, costs, strict=True):

@@ -13,7 +13,7 @@ from effnet.arch.spec import NetworkSpec
 from effnet.search.endings import reasons_of, states_of
 from effnet.search.front import front, hypervolume
 from effnet.search.measures import Measures
-from effnet.search.objective import Goal, Objective
+from effnet.search.objective import Objective
 from effnet.search.records import Trial
 from effnet.search.shared import Share, shares
 from effnet.search.space import SearchSpace, spec_text
@@ -36,7 +36,7 @@ class Entry:
     reward: float | None
     """None where a front is sought."""
     on_front: bool
-    """Whether no other one is better in one of the objective's measures and worse in none."""
+    """Whether no other one is better in one of the objective's `compared` measures and worse in none."""
     is_backbone: bool
     """Whether it is the network that the search began from."""
 
@@ -164,8 +164,7 @@ def build_report(trials: Sequence[Trial], space: SearchSpace, objective: Objecti
         for trial, measures in done
         if measures and all(getattr(measures, name) is not None for name in objective.needs)
     ]
-    more: tuple[Goal, ...] = ("params",) if len(objective.needs) == 1 else ()
-    goals = Objective(kind="pareto", goals=(*objective.needs, *more))
+    goals = Objective(kind="pareto", goals=objective.compared)
     on_front = set(front([goals.scores(measures) for _, measures, _ in complete]))
     order = sorted(
         range(len(complete)),
