@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own, from the programs of the distribution."""
+"""A few lines in place of each training, and a PostgreSQL server of one's own."""
 
 import os
 import pwd
@@ -10,12 +10,17 @@ from uuid import uuid4
 
 import pytest
 
+from effnet.search import study as study_module
+from effnet.search.worker import Assignment
+
+from .studies import process
+
 _SERVER_USERS = ("postgres", "nobody")
 """PostgreSQL refuses to run as root."""
 
 
 class PostgreSQL:
-    """A server that listens on a socket in a folder of its own, and can be stopped and started."""
+    """A server of the distribution's that listens in a folder of its own, and can be stopped and started."""
 
     def __init__(self, programs: Path, folder: Path, user: str | None) -> None:
         self._programs, self._folder, self._user = programs, folder, user
@@ -108,6 +113,19 @@ def _programs() -> Path | None:
     found = [Path(path).parent for path in [shutil.which("initdb")] if path]
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     return next((folder for folder in [*found, *reversed(debian)] if (folder / "pg_ctl").is_file()), None)
+
+
+@pytest.fixture
+def train_by(monkeypatch):
+    """Let every trial run a script."""
+
+    def use(script):
+        def with_command(**values):
+            return Assignment(**values, command=process(script))
+
+        monkeypatch.setattr(study_module, "Assignment", with_command)
+
+    return use
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

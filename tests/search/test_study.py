@@ -4,26 +4,11 @@ from threading import Thread
 
 import pytest
 
-from effnet.search import study as study_module
 from effnet.search.bounds import Bounds
 from effnet.search.measures import Measures
 from effnet.search.study import SystematicFailureError, run_study
-from effnet.search.worker import Assignment
 
-from .studies import SPACE, SUCCESS, never_stopped, open_study, process
-
-
-@pytest.fixture
-def train_by(monkeypatch):
-    """Let every trial run a script."""
-
-    def use(script):
-        def with_command(**values):
-            return Assignment(**values, command=process(script))
-
-        monkeypatch.setattr(study_module, "Assignment", with_command)
-
-    return use
+from .studies import SPACE, SUCCESS, never_stopped, open_study
 
 
 def run(study, **changes):

@@ -107,13 +107,13 @@ class ScheduleReport:
         paper, winner = self.marked.get("paper"), self.winner
         if paper is None or winner is None:
             return "The paper's schedule was not trained to the end, so that nothing is compared with it."
-        if winner is paper:
-            return "None is better than the paper's schedule."
         found = self.to_paper(winner)
         if found is None:
             return (
                 "The finalists have not been trained with other seeds yet, so that nothing is said of them."
             )
+        if winner is paper:
+            return "None is better than the paper's schedule."
         what = f"{winner.schedule.name}: {found} points to the paper's schedule, {_seeds(found.seeds)}"
         if found.is_sure:
             return f"Better than the paper's: {what}."
