@@ -70,7 +70,10 @@ def search(
     ] = 1,
     recipe: Annotated[
         str | None,
-        typer.Option(help="How each candidate is trained, see `effnet recipes`. Default: `search`."),
+        typer.Option(
+            help="How each candidate is trained, see `effnet recipes`. Default: `search`; of schedules, "
+            "`scratch`."
+        ),
     ] = None,
     changes: SetOption = None,
     seed: Annotated[int | None, typer.Option(help="Of the proposals. Default: 0.", min=0)] = None,

@@ -30,6 +30,10 @@ def open_any(
             f"--space {request.space}; leave it out, or begin another study with --study or --out"
         )
     opening = open_schedules if SPACE in {kind, request.space} else open_study
+    if opening is open_study and request.repeats is not None:
+        raise UserError(
+            "networks are trained with one seed, and only --space schedule has repeats; leave --repeats out"
+        )
     return opening(request, place, patience=patience, threads=threads, announce=announce)
 
 

@@ -83,6 +83,12 @@ def test_what_means_nothing_for_schedules_is_refused(open_it, tmp_path, changes,
     assert not (tmp_path / "s" / "study.db").exists()
 
 
+def test_networks_have_no_repeats(open_it, tmp_path):
+    with pytest.raises(UserError, match="leave --repeats out"):
+        open_it(replace(ASKED, space="small", repeats=1))
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_trial_trains_its_schedule(open_it, tmp_path):
     with open_it(ASKED) as study:
         composers = study.ledger.trials()[2]
