@@ -70,6 +70,7 @@ def test_optunas_dashboard_has_something_to_show(effnet, folder):
     [
         (("digits", "--max-params", "10"), "max_params is 10, and the smallest has"),
         (("digits", "--space", "v3"), "unknown space 'v3'"),
+        (("digits", "--space", "shedule"), "unknown space 'shedule'; did you mean 'schedule'?"),
         (("digits", "--objective", "v3"), "unknown objective 'v3'"),
         (("digits", "--strategy", "tpe", "--strategy", "random"), "a study has one --strategy"),
         (("digits", "--table", "x.json"), "leave DATA out"),

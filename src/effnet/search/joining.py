@@ -35,6 +35,8 @@ from effnet.search.turns import Budget
 from effnet.training.experiment import prepare_experiment
 
 SPACE, RECIPE, STRATEGY = "small", "search", "thompson"
+SCHEDULES = "schedule"
+"""The space that holds schedules and no networks."""
 """What a study has where nothing else is asked for."""
 MINIVAL = 0.1
 """Share of the training images to compare candidates on, where the recipe holds none out."""
@@ -243,7 +245,7 @@ def _asked_run(request: Request, source: str) -> Config:
 def _asked_space(request: Request, run: Config, images: DataSplit) -> SearchSpace:
     """Return the space around the backbone for the images' classes, at the sizes of the training."""
     backbone = load_spec(request.model) if request.model else None
-    space = load_space(request.space or SPACE, backbone)
+    space = load_space(request.space or SPACE, backbone, others=(SCHEDULES,))
     sizes = run.progressive.image_size
     train_size = sizes[-1] if sizes else space.backbone.train_size
     backbone = replace(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from effnet.errors import UserError
-from effnet.search.joining import Place, Request, joined, open_study
+from effnet.search.joining import SCHEDULES, Place, Request, joined, open_study
 from effnet.search.ledger import Ledger
 from effnet.search.patience import Patience
-from effnet.search.schedules.joining import SPACE, joined_schedules, open_schedules
+from effnet.search.schedules.joining import joined_schedules, open_schedules
 from effnet.search.schedules.study import ScheduleStudy
 from effnet.search.study import Study
 
@@ -23,13 +23,13 @@ def open_any(
         UserError: Something that was asked for cannot be had, or the study was begun differently.
     """
     kind = _kind(place, patience)
-    wants_schedules = request.space == SPACE
-    if kind is not None and request.space is not None and wants_schedules != (kind == SPACE):
+    wants_schedules = request.space == SCHEDULES
+    if kind is not None and request.space is not None and wants_schedules != (kind == SCHEDULES):
         raise UserError(
-            f"the study in {place.folder} is one of {'schedules' if kind == SPACE else 'networks'}, got "
+            f"the study in {place.folder} is one of {'schedules' if kind == SCHEDULES else 'networks'}, got "
             f"--space {request.space}; leave it out, or begin another study with --study or --out"
         )
-    opening = open_schedules if SPACE in {kind, request.space} else open_study
+    opening = open_schedules if SCHEDULES in {kind, request.space} else open_study
     if opening is open_study and request.repeats is not None:
         raise UserError(
             "networks are trained with one seed, and only --space schedule has repeats; leave --repeats out"
@@ -45,7 +45,7 @@ def opened_any(place: Place) -> Study | ScheduleStudy:
         UserError: There is no such study.
     """
     ledger = Ledger.existing(place.url)
-    joining = joined_schedules if ledger.space.get("kind") == SPACE else joined
+    joining = joined_schedules if ledger.space.get("kind") == SCHEDULES else joined
     return joining(ledger, place, place.source or "")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
 from importlib.resources import files
 from json import JSONDecodeError, loads
@@ -85,33 +85,40 @@ def space_names() -> list[str]:
     return sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml"))
 
 
-def space_text(name: str) -> str:
+def space_text(name: str, *, others: Sequence[str] = ()) -> str:
     """Return a shipped space as it is written, with its comments.
+
+    Args:
+        name: One of `space_names`.
+        others: What the caller knows besides, to be named to whoever misspells it.
 
     Raises:
         UserError: No space has that name; the message names the nearest one.
     """
     if name not in space_names():
         raise UserError(
-            f"unknown space '{name}'{did_you_mean(name, space_names())} "
+            f"unknown space '{name}'{did_you_mean(name, [*space_names(), *others])} "
             "(or give the path of a .toml or .json file)"
         )
     return files("effnet.search").joinpath("spaces", f"{name}.toml").read_text(encoding="utf-8")
 
 
-def load_space(name_or_path: str, backbone: NetworkSpec | None = None) -> SearchSpace:
+def load_space(
+    name_or_path: str, backbone: NetworkSpec | None = None, *, others: Sequence[str] = ()
+) -> SearchSpace:
     """Read a space.
 
     Args:
         name_or_path: A name of `space_names`, or a path that ends in ``.toml`` or ``.json``, to the fields of
             `SpaceRules` or of `SearchSpace`.
         backbone: Used instead of the file's; its name is then part of the space's.
+        others: As for `space_text`.
 
     Raises:
         UserError: There is no such space, the file is not valid, or it has the choices of every stage and
             ``backbone`` is given as well.
     """
-    data = _read(name_or_path)
+    data = _read(name_or_path, others)
     if "stages" in data:
         if backbone:
             raise UserError(
@@ -200,13 +207,13 @@ def _united(
     return tuple(order(dict.fromkeys([*(choices or ()), *own])))
 
 
-def _read(name_or_path: str) -> dict[str, Any]:
+def _read(name_or_path: str, others: Sequence[str]) -> dict[str, Any]:
     suffix = Path(name_or_path).suffix
     try:
         if suffix in {".toml", ".json"}:
             text = Path(name_or_path).expanduser().read_text(encoding="utf-8")
         else:
-            text = space_text(name_or_path)
+            text = space_text(name_or_path, others=others)
         data = loads(text) if suffix == ".json" else tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the space {name_or_path}: {error}") from None

@@ -34,8 +34,6 @@ from effnet.search.settings import SearchSettings, fingerprint, without_place
 from effnet.search.strategies import strategy_named
 from effnet.training.experiment import network_of, prepare_experiment
 
-SPACE = "schedule"
-"""What ``--space`` is for schedules."""
 RECIPE = "scratch"
 REPEATS = 2
 _OBJECTIVE = Objective(kind="accuracy")
