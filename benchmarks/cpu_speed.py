@@ -19,15 +19,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +32,15 @@ import torch
 from safetensors.numpy import load_file
 from side_by_side.case import Case
 from side_by_side.power import free_bytes, processor, state
+from side_by_side.process import Worker
 from side_by_side.ways import Way, ways_of
 
+from effnet.export.packages import versions
 from effnet.files import write_json
 from effnet.training.journal import environment
 
 HERE = Path(__file__).resolve().parent
+WORKER = HERE / "side_by_side" / "worker.py"
 NETWORKS = ("v1-b0", "v2-b0", "v2-s")
 PACKAGES = (
     "effnet",
@@ -68,42 +67,6 @@ SHARE_OF_MEMORY = 0.7
 """Of what is free, that the ways of a case may keep between their turns."""
 PAUSE = 0.05
 """For the threads of the last way to fall asleep."""
-
-
-class Worker:
-    """A way in its process, with a cache of its own: what was tuned on this machine is nobody's default."""
-
-    def __init__(self, way: Way) -> None:
-        self._cache = tempfile.TemporaryDirectory(prefix="side-by-side-cache-")
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "side_by_side" / "worker.py"), way.library, way.name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"EFFNET_CACHE": self._cache.name},
-        )
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """Return the answer.
-
-        Raises:
-            RuntimeError: The way failed.
-        """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        answer: dict[str, Any] = json.loads(line) if line else {"error": "its process has ended"}
-        if "error" in answer:
-            raise RuntimeError(answer["error"])
-        return answer
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-        self._cache.cleanup()
 
 
 def cases_of(arguments: argparse.Namespace) -> list[Case]:
@@ -180,7 +143,7 @@ def measure(case: Case, ways: tuple[Way, ...], workers: dict[str, Worker], round
         about: dict[str, dict[str, Any]] = {}
         for way in ways:
             if way.name not in workers:
-                workers[way.name] = Worker(way)
+                workers[way.name] = Worker(WORKER, way.library, way.name)
             about[way.name] = workers[way.name].ask(do="prepare", case=case.to_dict(), folder=str(folder))
         checks = checked(case, ways, workers)
         peaks = {name: workers[name].ask(do="rest")["peak_bytes"] for name in names}
@@ -210,17 +173,6 @@ def measure(case: Case, ways: tuple[Way, ...], workers: dict[str, Worker], round
         "states": states,
         "measured": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-
-
-def versions() -> dict[str, str | None]:
-    """Return the versions of all that takes part."""
-    found: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
 
 
 def parsed() -> argparse.Namespace:
@@ -261,7 +213,7 @@ def kept(arguments: argparse.Namespace) -> dict[str, Any]:
         # One thread is timed by the processor's clock, see `effnet.training.timing.fair_clock`.
         "clock": "processor" if torch.get_num_threads() == 1 else "wall",
         "onednn": next(iter(re.findall(r"MKL-DNN v([\d.]+)", torch.__config__.show())), None),
-        "versions": versions(),
+        "versions": versions(*PACKAGES),
         "rounds": arguments.rounds,
         "cases": {},
     }

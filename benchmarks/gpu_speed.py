@@ -30,21 +30,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from on_gpu.cases import PLAN, QUICK, Planned, Way, ways_of
-from on_gpu.process import OutOfTimeError, Worker
 from on_gpu.table import table
 from side_by_side.power import processor
+from side_by_side.process import OutOfTimeError, Worker
 
 from effnet.arch import load_spec
 from effnet.arch.accounting import network_cost
+from effnet.export.packages import versions
 from effnet.files import write_json
 from effnet.training.journal import environment
 
 HERE = Path(__file__).resolve().parent
+WORKER = HERE / "on_gpu" / "worker.py"
 PACKAGES = (
     "effnet",
     "torch",
@@ -82,18 +83,16 @@ class Bench:
 
     def __init__(self, arguments: argparse.Namespace, deadline: float, report: dict[str, Any]) -> None:
         self._given, self._deadline, self._report = arguments, deadline, report
-        self._cache = Path(tempfile.mkdtemp(prefix="gpu-speed-cache-"))
         self._workers: dict[str, Worker] = {}
 
     def close(self) -> None:
         """End all processes."""
         while self._workers:
             self._workers.popitem()[1].close()
-        shutil.rmtree(self._cache, ignore_errors=True)
 
     def roofs(self) -> dict[str, Any]:
         """Return what the device does at best."""
-        return self._worker("roofs").ask(self._deadline, "roofs")
+        return self._worker("roofs").ask("roofs", deadline=self._deadline)
 
     def measure(self, planned: Planned, until: float) -> dict[str, Any]:
         """Prepare, check and time one case.
@@ -146,7 +145,7 @@ class Bench:
 
     def _worker(self, name: str) -> Worker:
         if name not in self._workers:
-            self._workers[name] = Worker(self._given.device, self._given.precision, self._cache)
+            self._workers[name] = Worker(WORKER, self._given.device, self._given.precision)
         return self._workers[name]
 
     def _prepared(
@@ -215,7 +214,7 @@ class Bench:
         expected: list[float] = []
         for way in ways:
             try:
-                values = self._worker(way.name).ask(self._deadline, "check")["values"]
+                values = self._worker(way.name).ask("check", deadline=self._deadline)["values"]
             except RuntimeError as error:
                 self._lost(way, str(error), left_out)
                 continue
@@ -232,7 +231,7 @@ class Bench:
             started = time.monotonic()
             for way in list(ways):
                 try:
-                    turn = self._worker(way.name).ask(self._deadline, "time", calls=calls[way.name])
+                    turn = self._worker(way.name).ask("time", deadline=self._deadline, calls=calls[way.name])
                 except RuntimeError as error:
                     ways.remove(way)
                     self._lost(way, str(error), left_out)
@@ -255,7 +254,7 @@ class Bench:
             if found and time.monotonic() > until + LEAST_SECONDS:
                 break
             try:
-                found[way.name] = self._worker(way.name).ask(self._deadline, "profile")
+                found[way.name] = self._worker(way.name).ask("profile", deadline=self._deadline)
             except (RuntimeError, OutOfTimeError) as error:
                 found[way.name] = {"error": str(error) or "out of time"}
         return found
@@ -303,17 +302,6 @@ def gpu_state() -> dict[str, str]:
     said = subprocess.run(query, capture_output=True, text=True, check=False, timeout=20).stdout
     values = said.partition("\n")[0].split(", ")
     return dict(zip(_STATE.split(","), values, strict=False))
-
-
-def versions() -> dict[str, str | None]:
-    """Return the versions of all that takes part."""
-    found: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
 
 
 def parsed(given: list[str] | None = None) -> argparse.Namespace:
@@ -366,7 +354,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     report: dict[str, Any] = {
         "environment": environment(),
         "processor": processor(),
-        "versions": versions(),
+        "versions": versions(*PACKAGES),
         "device": arguments.device,
         "precision": arguments.precision,
         "minutes": arguments.minutes,

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import sys
 import time
-import traceback
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +13,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
+from side_by_side.answering import answer_all
 from side_by_side.case import Case, Precision
 
 from effnet.profiling.device import Setting, measure_peaks
+from effnet.training.preflight import synchronize
 from effnet.training.timing import time_calls
 from on_gpu.cases import INFER, TRAIN
 from on_gpu.shares import measure_shares
@@ -48,7 +47,7 @@ class Process:
         ways = {one.name: one for one in (TRAIN if wanted.kind == "train" else INFER)}
         self._made = make(wanted, ways[way], Path(folder), self._device, self._precision)
         self._made.call()
-        self._synchronize()
+        synchronize(self._device)
         taken = time.perf_counter() - started
         self._forget()
         return {"seconds": taken}
@@ -103,10 +102,6 @@ class Process:
             "reserved_bytes": torch.cuda.max_memory_reserved(),
         }
 
-    def _synchronize(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize()
-
     def _forget(self) -> None:
         """Leave the device's memory to the other processes."""
         gc.collect()
@@ -114,21 +109,5 @@ class Process:
             torch.cuda.empty_cache()
 
 
-def main() -> None:
-    """Answer until the input ends; whatever libraries print goes to the error stream."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    warnings.simplefilter("ignore")
-    process = Process(*sys.argv[1:])
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            answer = getattr(process, request.pop("do"))(**request)
-        except Exception as error:  # Told to whoever asked.
-            traceback.print_exc()
-            answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
-        answers.write(json.dumps(answer) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    answer_all(Process(*sys.argv[1:]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
@@ -95,21 +95,19 @@ class TrainOurs:
     """Steps as ``effnet train`` does them.
 
     Args:
-        case: What to time.
+        run: Whose steps they are.
+        images: In a step.
         folder: For the weights and the batch that the others start from.
-        precision: Of autocast.
-        is_compiled: By ``torch.compile``.
     """
 
-    def __init__(
-        self, case: Case, folder: Path, *, precision: Precision = "fp32", is_compiled: bool = False
-    ) -> None:
-        run = experiment_of(case, precision)
-        if is_compiled:
-            run = replace(run, config=replace(run.config, train=replace(run.config.train, compile="default")))
+    def __init__(self, run: Experiment, images: int, folder: Path) -> None:
         self._run, self._state = run, initial_state(run)
         self._settings = run.schedule.stages[0]
-        self._batch: Batch = noise_batch(run, self._settings, case.batch)
+        batch = noise_batch(run, self._settings, images)
+        # On a GPU as the loader's pinned memory would have brought them while the step before was computed.
+        self._batch: Batch = replace(
+            batch, images=batch.images.to(run.device), labels=batch.labels.to(run.device)
+        )
         self._folder = folder
         set_phase(self._state, run, self._settings, is_head_only=False)
 
@@ -119,15 +117,19 @@ class TrainOurs:
         train = asdict(self._run.config.train)
         return {name: train[name] for name in ("precision", "memory_format", "compile", "kernels")}
 
-    def give(self) -> None:
-        """Write the weights and the batch that the others start from."""
+    def give(self, schemes: Iterable[Scheme] = SCHEMES) -> None:
+        """Write the weights and the batch that the others start from.
+
+        Args:
+            schemes: Whose names the weights are written under.
+        """
         state, spec = self._state.model.state_dict(), self._run.spec
         assert isinstance(spec, NetworkSpec)
-        give_weights(self._folder, state, spec)
+        give_weights(self._folder, state, spec, schemes)
         batch = {"images": self._batch.images, "labels": self._batch.labels}
         write_tensors(self._folder / "batch.safetensors", batch, {})
 
-    def check(self, steps: int, conventions: Scheme) -> list[float]:
+    def check(self, steps: int, conventions: Scheme = "effnet") -> list[float]:
         """Return the losses of the first steps, without dropout and drop-path, and go back to the start.
 
         Args:
@@ -154,9 +156,26 @@ class TrainOurs:
         train_step(self._state, self._batch, self._run)
 
 
-def give_weights(folder: Path, state: dict[str, Tensor], spec: NetworkSpec) -> None:
+def train(case: Case, folder: Path, *, precision: Precision = "fp32", is_compiled: bool = False) -> TrainOurs:
+    """Return steps on a processor.
+
+    Args:
+        case: What to time.
+        folder: For the weights and the batch that the others start from.
+        precision: Of autocast.
+        is_compiled: By ``torch.compile``.
+    """
+    run = experiment_of(case, precision)
+    if is_compiled:
+        run = replace(run, config=replace(run.config, train=replace(run.config.train, compile="default")))
+    return TrainOurs(run, case.batch, folder)
+
+
+def give_weights(
+    folder: Path, state: dict[str, Tensor], spec: NetworkSpec, schemes: Iterable[Scheme] = SCHEMES
+) -> None:
     """Write a state dict of ours once for each library, under its names and in its layout."""
-    for scheme in SCHEMES:
+    for scheme in schemes:
         weights = export_state(state, spec, scheme)
         write_tensors(folder / f"{scheme}.safetensors", weights, {})
 
@@ -265,9 +284,9 @@ class InferDefault(InferEager):
 
 
 TRAIN: dict[str, Callable[[Case, Path], Any]] = {
-    "effnet": TrainOurs,
-    "effnet bf16": partial(TrainOurs, precision="bf16"),
-    "effnet compiled": partial(TrainOurs, is_compiled=True),
+    "effnet": train,
+    "effnet bf16": partial(train, precision="bf16"),
+    "effnet compiled": partial(train, is_compiled=True),
 }
 INFER: dict[str, Callable[[Case, Path, Tensor], Any]] = {
     "effnet": InferDefault,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 from pathlib import Path
 from typing import Any
+
+from effnet.training.journal import cpu_model
 
 FLAGS = (
     "avx2",
@@ -38,7 +39,7 @@ def processor() -> dict[str, Any]:
     said |= {name: _read(_CLOCKS / name) for name in _SWITCHES} | {"power limit, microwatts": _read(_WATTS)}
     known = {name: value for name, value in said.items() if value is not None}
     return {
-        "model": fields.get("model name") or platform.processor(),
+        "model": cpu_model(),
         "cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "cache": fields.get("cache size"),

@@ -1,19 +1,18 @@
-"""Who takes part in which case, under which name and by which conventions; plain data, no library loaded."""
+"""Who takes part in which case, under which name and by which conventions; plain data."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal, NamedTuple
 
+import torch
+
+from effnet.training.experiment import supports_bf16
 from side_by_side.case import Case
 
 Library = Literal["effnet", "timm", "torchvision", "keras"]
-CPUINFO = Path("/proc/cpuinfo")
-BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,21 +196,7 @@ def _obstacle(way: Way, case: Case, *, compiled: bool) -> str:
         return "compiling takes minutes a network; --compile has it"
     if case.network in WITHOUT.get(way.library, ()):
         return f"{way.library} has no {case.network}"
-    if way.precision == "bf16" and not has_bf16():
+    if way.precision == "bf16" and not supports_bf16(torch.device("cpu")):
         return "this processor has no arithmetic of its own in bf16"
     missing = [module for module in way.needs if find_spec(module) is None]
     return f"not installed: {', '.join(missing)}" if missing else ""
-
-
-def has_bf16() -> bool:
-    """Whether the processor multiplies in bf16 itself; where that is imitated, it is many times slower."""
-    if platform.machine() in {"arm64", "aarch64"}:
-        return "bf16" in _features()
-    return any(flag in _features() for flag in BF16_FLAGS)
-
-
-def _features() -> set[str]:
-    if not CPUINFO.exists():
-        return set()
-    lines = CPUINFO.read_text(encoding="utf-8").splitlines()
-    return {word for line in lines if line.lower().startswith(("flags", "features")) for word in line.split()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,21 @@ from effnet.weights.networks import timm_name
 from effnet.weights.timm_library import import_timm
 from side_by_side.case import CLASSES, DROP, EMA_DECAY, MEAN, OPTIMIZERS, SMOOTHING, STD, Case, Precision
 
+CPU = torch.device("cpu")
 
-def network_of(case: Case, folder: Path, **options: float) -> nn.Module:
-    """Return timm's network with the weights of ours."""
-    timm = import_timm()
-    model: nn.Module = timm.create_model(
+
+def network_of(case: Case, weights: Mapping[str, Tensor], **options: float) -> nn.Module:
+    """Return timm's network with these weights, which have its names."""
+    model: nn.Module = import_timm().create_model(
         timm_name(case.network, same_padding=True), num_classes=CLASSES, **options
     )
-    model.load_state_dict(load_file(folder / "timm.safetensors"), strict=True)
+    model.load_state_dict(weights, strict=True)
     return model
+
+
+def weights_in(folder: Path) -> dict[str, Tensor]:
+    """Return the weights that ours gave."""
+    return load_file(folder / "timm.safetensors")
 
 
 class TrainTimm:
@@ -34,7 +40,8 @@ class TrainTimm:
         folder: With weights and batch.
         is_best: ``--channels-last``, multi-tensor RMSprop and fused AdamW; the defaults loop over tensors.
         precision: ``--amp --amp-dtype bfloat16``.
-        is_compiled: ``--torchcompile``.
+        compile_mode: ``--torchcompile``, a mode of ``torch.compile`` or ``off``.
+        device: On which it all is.
     """
 
     def __init__(
@@ -44,15 +51,16 @@ class TrainTimm:
         *,
         is_best: bool = False,
         precision: Precision = "fp32",
-        is_compiled: bool = False,
+        compile_mode: str = "off",
+        device: torch.device = CPU,
     ) -> None:
         timm = import_timm()
         from timm.loss import LabelSmoothingCrossEntropy  # noqa: PLC0415
         from timm.optim import create_optimizer_v2  # noqa: PLC0415
 
         self._layout = torch.channels_last if is_best else torch.contiguous_format
-        model = network_of(case, folder, drop_rate=DROP, drop_path_rate=DROP)
-        self._model = model.to(memory_format=self._layout)
+        model = network_of(case, weights_in(folder), drop_rate=DROP, drop_path_rate=DROP)
+        self._device, self._model = device, model.to(device).to(memory_format=self._layout)
         self._model.train()
         values = OPTIMIZERS[case.optimizer]
         options: dict[str, Any] = {"eps": values.epsilon}
@@ -72,11 +80,14 @@ class TrainTimm:
         self._step = 0
         batch = load_file(folder / "batch.safetensors")
         # As its `fast_collate` leaves them.
-        self._images, self._labels = batch["images"].permute(0, 3, 1, 2).contiguous(), batch["labels"]
-        self._mean, self._std = (torch.tensor(values).mul(255).view(1, 3, 1, 1) for values in (MEAN, STD))
+        self._images = batch["images"].permute(0, 3, 1, 2).contiguous().to(device)
+        self._labels = batch["labels"].to(device)
+        self._mean, self._std = (
+            torch.tensor(values, device=device).mul(255).view(1, 3, 1, 1) for values in (MEAN, STD)
+        )
         self._runner: Callable[[Tensor], Tensor] = self._model
-        if is_compiled:
-            self._runner = torch.compile(self._model, dynamic=False)
+        if compile_mode != "off":
+            self._runner = torch.compile(self._model, dynamic=False, mode=compile_mode)
         self._is_bf16 = precision == "bf16"
 
     def check(self, steps: int) -> list[float]:
@@ -98,7 +109,7 @@ class TrainTimm:
         """Do a step: what its `PrefetchLoader` does to a batch, then what its `train_one_epoch` does."""
         images = self._images.float().sub_(self._mean).div_(self._std)
         images = images.contiguous(memory_format=self._layout)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._is_bf16):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._is_bf16):
             loss = self._loss(self._runner(images), self._labels)
         loss.backward()
         self._optimizer.step()
@@ -122,7 +133,7 @@ class InferTimm:
         is_compiled: bool = False,
     ) -> None:
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        model = network_of(case, folder).eval().to(memory_format=layout)
+        model = network_of(case, weights_in(folder)).eval().to(memory_format=layout)
         self._pixels = pixels.contiguous(memory_format=layout)
         self._model = torch.compile(model, dynamic=False) if is_compiled else model
         self._is_bf16 = precision == "bf16"
@@ -143,10 +154,7 @@ def onnx_file(case: Case, folder: Path) -> Path:
         import_timm()
         from timm.utils.onnx import onnx_export  # noqa: PLC0415
 
-        model = import_timm().create_model(
-            timm_name(case.network, same_padding=True), num_classes=CLASSES, exportable=True
-        )
-        model.load_state_dict(load_file(folder / "timm.safetensors"), strict=True)
+        model = network_of(case, weights_in(folder), exportable=True)
         example = torch.randn(case.batch, 3, case.size, case.size)
         onnx_export(model, str(file), example_input=example, check=False)
     return file
@@ -200,7 +208,7 @@ TRAIN: dict[str, Callable[[Case, Path], Any]] = {
     "timm": TrainTimm,
     "timm best": partial(TrainTimm, is_best=True),
     "timm best bf16": partial(TrainTimm, is_best=True, precision="bf16"),
-    "timm compiled": partial(TrainTimm, is_best=True, is_compiled=True),
+    "timm compiled": partial(TrainTimm, is_best=True, compile_mode="default"),
 }
 INFER: dict[str, Callable[[Case, Path, Tensor], Any]] = {
     "timm": InferTimm,

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import json
 import os
 import resource
 import sys
 import time
-import traceback
-import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from safetensors.torch import load_file, save_file
 
-from effnet.training.timing import fair_clock
+from effnet.training.timing import fair_clock, time_calls
+from side_by_side.answering import answer_all
 from side_by_side.case import Case
 
 MODULES = {"effnet": "ours", "timm": "with_timm", "torchvision": "with_torchvision", "keras": "with_keras"}
@@ -39,22 +37,22 @@ class Way:
     def __init__(self, library: str, name: str) -> None:
         self._library, self._name, self._made, self._folder = library, name, None, Path()
 
-    def prepare(self, case: Case, folder: Path) -> dict[str, Any]:
+    def prepare(self, case: dict[str, Any], folder: str) -> dict[str, Any]:
         """Get ready; the first way also writes what the others start from."""
-        self._made, self._folder = None, folder
+        self._made, self._folder = None, Path(folder)
         gc.collect()
-        started = time.perf_counter()
+        started, wanted = time.perf_counter(), Case(**case)
         library = import_module(f"side_by_side.{MODULES[self._library]}")
-        is_first = not (folder / "timm.safetensors").exists()
-        if case.kind == "train":
-            self._made = library.TRAIN[self._name](case, folder)
+        is_first = not (self._folder / "timm.safetensors").exists()
+        if wanted.kind == "train":
+            self._made = library.TRAIN[self._name](wanted, self._folder)
             if is_first:
                 self._made.give()
         else:
             if is_first:
-                library.give_network(case, folder)
-            pixels = load_file(folder / "pixels.safetensors")["pixels"]
-            self._made = library.INFER[self._name](case, folder, pixels)
+                library.give_network(wanted, self._folder)
+            pixels = load_file(self._folder / "pixels.safetensors")["pixels"]
+            self._made = library.INFER[self._name](wanted, self._folder, pixels)
         return {
             "seconds": time.perf_counter() - started,
             "threads": torch.get_num_threads(),
@@ -81,44 +79,17 @@ class Way:
         """
         if is_rested:
             self._made.call()
-        seconds, spent, clock = [], time.process_time(), fair_clock()
-        for _ in range(calls):
-            started = clock()
-            self._made.call()
-            seconds.append(clock() - started)
+        spent = time.process_time()
+        seconds = time_calls(self._made.call, calls, torch.device("cpu"), fair_clock())
         return {"seconds": seconds, "cpu": time.process_time() - spent}
 
     def rest(self) -> dict[str, Any]:
-        """Give back what memory is free, for those who are next; return the most that there was."""
+        """Give back what memory is free, for those who are next; return the most that it ever had."""
         gc.collect()
         if sys.platform == "linux":
             ctypes.CDLL(None).malloc_trim(0)
         return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
 
-def main() -> None:
-    """Answer until the input ends; whatever libraries print goes to the error stream."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    warnings.simplefilter("ignore")
-    way = Way(*sys.argv[1:])
-    for line in sys.stdin:
-        request = json.loads(line)
-        what = request.pop("do")
-        try:
-            if what == "prepare":
-                answer = way.prepare(Case(**request["case"]), Path(request["folder"]))
-            elif what == "check":
-                answer = way.check(request["steps"], request["conventions"])
-            elif what == "rest":
-                answer = way.rest()
-            else:
-                answer = way.time(**request)
-        except Exception as error:  # Told to whoever asked.
-            traceback.print_exc()
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        answers.write(json.dumps(answer) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    answer_all(Way(*sys.argv[1:]))

@@ -17,7 +17,7 @@ INFER = Case(kind="infer", network="v2-b0", size=64, batch=1)
 @pytest.fixture
 def everything_is_there(monkeypatch):
     monkeypatch.setattr(ways, "find_spec", lambda _: object())
-    monkeypatch.setattr(ways, "has_bf16", lambda: True)
+    monkeypatch.setattr(ways, "supports_bf16", lambda _: True)
 
 
 def names(found):
@@ -35,7 +35,7 @@ def test_ours_comes_first_and_who_cannot_take_part_has_a_reason(everything_is_th
 
 def test_what_is_not_installed_or_not_in_the_processor_is_left_out(monkeypatch):
     monkeypatch.setattr(ways, "find_spec", lambda name: None if name == "tensorflow" else object())
-    monkeypatch.setattr(ways, "_features", lambda: {"avx2", "avx512f"})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512f": True})
     found = ways.ways_of(TRAIN, compiled=True)
     assert found.left_out["Keras"] == "not installed: tensorflow"
     assert found.left_out["effnet bf16"] == "this processor has no arithmetic of its own in bf16"
@@ -48,9 +48,9 @@ def test_a_choice_of_ways_keeps_the_one_that_gives_the_weights(everything_is_the
 
 @pytest.mark.parametrize("features", [{"avx512_bf16"}, {"amx_bf16", "avx2"}])
 def test_bf16_is_a_matter_of_the_processors_flags(features, monkeypatch):
-    monkeypatch.setattr(ways.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(ways, "_features", lambda: features)
-    assert ways.has_bf16()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(features, True))
+    found = ways.ways_of(TRAIN, compiled=False, chosen=["effnet bf16"])
+    assert names(found) == ["effnet", "effnet bf16"]
 
 
 def test_every_way_has_a_maker_in_its_library():
@@ -138,8 +138,8 @@ def test_ways_give_memory_back_between_turns_where_it_is_scarce(monkeypatch):
     asked = []
 
     class Remembers:
-        def __init__(self, way):
-            self.name = way.name
+        def __init__(self, script, library, name):
+            self.name = name
 
         def ask(self, do, **request):
             asked.append((self.name, do, request.get("is_rested")))
@@ -192,7 +192,7 @@ def test_the_record_says_what_the_processor_is_and_does():
 
 def test_weights_are_written_under_the_names_of_all_libraries_and_losses_can_be_had_by_any(tmp_path):
     case = Case(kind="train", network="v2-b0", size=32, batch=2, optimizer="adamw")
-    way = ours.TrainOurs(case, tmp_path)
+    way = ours.train(case, tmp_path)
     way.give()
     written = {path.stem for path in tmp_path.glob("*.safetensors")}
     assert written == {"timm", "torchvision", "keras", "batch"}

@@ -6,7 +6,7 @@ import gpu_speed
 import jaxtyping
 import pytest
 import torch
-from on_gpu import cases, process, shares, worker
+from on_gpu import cases, shares, worker
 from on_gpu.shares import kind_of, measure_shares, shares_of
 from on_gpu.table import table
 
@@ -22,7 +22,7 @@ def everything_is_there(monkeypatch):
 class Here:
     """A worker in this process."""
 
-    def __init__(self, device, precision, cache):
+    def __init__(self, script, device, precision):
         self._process, self._answers = worker.Process(device, precision), []
 
     def send(self, do, **request):
@@ -33,7 +33,7 @@ class Here:
             raise gpu_speed.OutOfTimeError
         return self._answers.pop(0)
 
-    def ask(self, deadline, do, **request):
+    def ask(self, do, *, deadline, **request):
         self.send(do, **request)
         return self.answer(deadline)
 
@@ -48,17 +48,17 @@ def here(monkeypatch):
     monkeypatch.setattr(gpu_speed, "FEWEST_ROUNDS", 1)
     monkeypatch.setattr(gpu_speed, "QUICK", (cases.QUICK[0], cases.QUICK[2]))
     monkeypatch.setattr(shares, "_STEPS", 1)
+    monkeypatch.setattr(device, "_COPIED", {"cpu": 1 << 16})
+    monkeypatch.setattr(device, "_SIDE", {"cpu": 32})
     jaxtyping.config.update("jaxtyping_disable", True)  # It would be what is timed.
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
-    monkeypatch.setattr(device, "_COPIED", {"cpu": 1 << 16})
-    monkeypatch.setattr(device, "_SIDE", {"cpu": 32})
 
 
 class Late(Here):
     """A worker that is never ready."""
 
-    def ask(self, deadline, do, **request):
+    def ask(self, do, *, deadline, **request):
         return {"bytes_per_second": 1.0, "flops_per_second": 1.0}
 
     def answer(self, deadline):
@@ -239,7 +239,7 @@ def test_shares_add_up_to_one():
 
 
 @pytest.fixture
-def stub(tmp_path, monkeypatch):
+def stub(tmp_path):
     """A process that answers nothing, an error or what it was asked."""
     (tmp_path / "worker.py").write_text(
         "import sys, time\n"
@@ -247,20 +247,19 @@ def stub(tmp_path, monkeypatch):
         "    if 'wait' in line: time.sleep(60)\n"
         "    print('{\"error\": \"broken\"}' if 'fail' in line else line, flush=True, end='\\n')\n"
     )
-    monkeypatch.setattr(process, "HERE", tmp_path)
-    made = gpu_speed.Worker("cpu", "fp32", tmp_path)
+    made = gpu_speed.Worker(tmp_path / "worker.py")
     yield made
     made.close()
 
 
 def test_a_worker_is_waited_for_until_the_limit_and_no_longer(stub):
     soon = time.monotonic() + 30
-    assert stub.ask(soon, "fine", calls=3) == {"do": "fine", "calls": 3}
+    assert stub.ask("fine", deadline=soon, calls=3) == {"do": "fine", "calls": 3}
     stub._process.stdout.readline()
     with pytest.raises(RuntimeError, match="broken"):
-        stub.ask(soon, "fail")
+        stub.ask("fail", deadline=soon)
     with pytest.raises(gpu_speed.OutOfTimeError):
-        stub.ask(time.monotonic() + 0.1, "wait")
+        stub.ask("wait", deadline=time.monotonic() + 0.1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to measure")

@@ -1,17 +1,17 @@
-"""The side of a way's process that asks; `on_gpu.worker` answers."""
+"""A script in a process of its own, asked in lines of JSON; it answers by `side_by_side.answering`."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
-
-HERE = Path(__file__).resolve().parent
 
 
 class OutOfTimeError(Exception):
@@ -19,14 +19,20 @@ class OutOfTimeError(Exception):
 
 
 class Worker:
-    """A way in its process, with a cache of its own for what effnet tunes."""
+    """A way in its process, with a cache of its own: what was tuned on this machine is nobody's default.
 
-    def __init__(self, device: str, precision: str, cache: Path) -> None:
+    Args:
+        script: What answers.
+        arguments: Of its command line.
+    """
+
+    def __init__(self, script: Path, *arguments: str) -> None:
+        self._cache = tempfile.TemporaryDirectory(prefix="side-by-side-cache-")
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "worker.py"), device, precision],
+            [sys.executable, str(script), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {"EFFNET_CACHE": str(cache)},
+            env=os.environ | {"EFFNET_CACHE": self._cache.name},
         )
 
     def send(self, do: str, **request: Any) -> None:
@@ -35,7 +41,7 @@ class Worker:
         self._process.stdin.write(json.dumps({"do": do} | request).encode() + b"\n")
         self._process.stdin.flush()
 
-    def answer(self, deadline: float) -> dict[str, Any]:
+    def answer(self, deadline: float = math.inf) -> dict[str, Any]:
         """Return what was asked for.
 
         Raises:
@@ -44,7 +50,8 @@ class Worker:
         """
         out = self._process.stdout
         assert out is not None
-        if not select.select([out], [], [], max(deadline - time.monotonic(), 0))[0]:
+        left = max(deadline - time.monotonic(), 0)
+        if left < math.inf and not select.select([out], [], [], left)[0]:
             raise OutOfTimeError
         line = out.readline()
         found: dict[str, Any] = json.loads(line) if line else {"error": "its process has ended"}
@@ -52,7 +59,7 @@ class Worker:
             raise RuntimeError(found["error"])
         return found
 
-    def ask(self, deadline: float, do: str, **request: Any) -> dict[str, Any]:
+    def ask(self, do: str, *, deadline: float = math.inf, **request: Any) -> dict[str, Any]:
         """Ask and wait."""
         self.send(do, **request)
         return self.answer(deadline)
@@ -62,3 +69,4 @@ class Worker:
         self._process.kill()
         with self._process:  # Which closes its pipes.
             pass
+        self._cache.cleanup()
