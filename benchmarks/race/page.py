@@ -9,10 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from marked import filled
 
 from effnet.files import whole_file
 from race.case import ARMS
-from race.curves import Mean, Run, differences, ratios, seconds_to
+from race.curves import (
+    Mean,
+    Run,
+    differences,
+    of_race,
+    ratios,
+    seconds_to,
+    shares_of_sizes,
+    spread_of,
+    track,
+)
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -26,15 +37,6 @@ COLOURS = {
     "composer": "#2ca02c",
     "timm": "#ff7f0e",
 }
-
-
-def of_race(report: dict[str, Any], race: str) -> dict[str, list[Run]]:
-    """Return the runs of each arm, by seed, in the order of the arms."""
-    found: dict[str, list[Run]] = {arm.name: [] for arm in ARMS}
-    for key, run in report["runs"].items():
-        if key.split()[0] == race:
-            found[run["arm"]].append(run)
-    return {name: sorted(runs, key=lambda run: run["seed"]) for name, runs in found.items() if runs}
 
 
 def stated_accuracy(fixed: Sequence[Run]) -> float:
@@ -71,14 +73,10 @@ def _reached(arms: dict[str, list[Run]]) -> str:
             f"| {arm.label} | {runs[0]['images']:,} | "
             f"{Mean.of([run['top1'] for run in runs]).text(2, 100)} % | {mean} | "
             f"{Mean.of([run['wall'] for run in runs]).text(0)} | "
-            f"{_ratio(ratios(runs, fixed, 'wall'))} | {_ratio(ratios(runs, fixed, 'cpu'))} | "
+            f"{spread_of(ratios(runs, fixed, 'wall'))} | {spread_of(ratios(runs, fixed, 'cpu'))} | "
             f"{_first_seen(runs, fixed, goal)} |"
         )
     return "\n".join(lines)
-
-
-def _ratio(values: Sequence[float]) -> str:
-    return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})" if values else ""
 
 
 def _first_seen(runs: Sequence[Run], fixed: Sequence[Run], goal: float) -> str:
@@ -96,13 +94,7 @@ def _stages(arms: dict[str, list[Run]]) -> str:
         runs = arms.get(arm.name)
         if not runs:
             continue
-        sizes = sorted({size["image_size"] for run in runs for size in run["sizes"]})
-        stages = []
-        for px in sizes:
-            entries = [size for run in runs for size in run["sizes"] if size["image_size"] == px]
-            seconds = sum(entry["wall"] for entry in entries) / len(runs)
-            share = sum(entry["images"] for entry in entries) / sum(run["images"] for run in runs)
-            stages.append(f"{px}: {seconds:.0f} ({share:.0%})")
+        stages = [f"{px}: {share}" for px, share in shares_of_sizes(runs).items()]
         start = statistics.mean(run["start"]["wall"] for run in runs)
         lines.append(f"| {arm.label} | {'; '.join(stages)} | {start:.1f} |")
     return "\n".join(lines)
@@ -118,9 +110,7 @@ def picture(report: dict[str, Any], path: Path) -> None:
         arms = of_race(report, race)
         for arm in ARMS:
             for number, run in enumerate(arms.get(arm.name, [])):
-                on_the_way = [point for point in run["curve"] if point["step"] < run["steps"]]
-                seconds = [*(point["wall"] for point in on_the_way), run["wall"]]
-                top1 = [*(100 * point["top1"] for point in on_the_way), 100 * run["top1"]]
+                seconds, top1 = track(run)
                 label = arm.label if number == 0 else None
                 panel.plot(seconds, top1, color=COLOURS[arm.name], linewidth=1.1, alpha=0.8, label=label)
                 panel.plot(seconds[-1], top1[-1], "o", color=COLOURS[arm.name], markersize=5)
@@ -146,10 +136,6 @@ def fill(document: Path, text: str) -> None:
     Raises:
         ValueError: It has no marks.
     """
-    whole = document.read_text(encoding="utf-8")
-    head, begin, rest = whole.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{document} has no place between '{BEGIN}' and '{END}'")
+    whole = filled(document.read_text(encoding="utf-8"), (BEGIN, END), f"\n{text}\n")
     with whole_file(document) as temporary:
-        temporary.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
+        temporary.write_text(whole, encoding="utf-8")

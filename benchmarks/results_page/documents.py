@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from marked import filled
+from race.curves import of_race, ratios, spread_of
 from side_by_side.table import ratio, table
 
 from results_page import racing, speed
@@ -23,11 +25,7 @@ def updated(text: str, parts: Iterable[str]) -> str:
     Raises:
         ValueError: It has no marks.
     """
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the document has no place between '{BEGIN}' and '{END}'")
-    return "\n\n".join([head + BEGIN, *parts, END + tail])
+    return filled(text, (BEGIN, END), "\n\n".join(["", *parts, ""]))
 
 
 def for_readme(folder: Path) -> list[str]:
@@ -103,21 +101,21 @@ def _racing(report: Mapping[str, Any] | None) -> Iterable[str]:
         return
     lines = []
     for race, settings in report["races"].items():
-        arms = racing.runs_of(report, race)
+        arms = of_race(report, race)
         for arm, runs in arms.items():
             if arm not in _RACERS or racing.FIXED not in arms:
                 continue
             accuracies = [
-                statistics.mean(100 * run["top1"] for run in found) for found in (runs, arms["fixed"])
+                statistics.mean(100 * run["top1"] for run in found) for found in (runs, arms[racing.FIXED])
             ]
             lines.append(
                 f"| {settings['title']} | {racing.ARMS[arm]} | "
-                f"{racing.spread_of(racing.ratios(runs, arms[racing.FIXED]))} | "
+                f"{spread_of(ratios(runs, arms[racing.FIXED], 'wall'))} | "
                 f"{accuracies[0]:.1f} %, {accuracies[1]:.1f} % |"
             )
     if not lines:
         return
-    seeds = max(len(runs) for race in report["races"] for runs in racing.runs_of(report, race).values())
+    seeds = max(len(runs) for race in report["races"] for runs in of_race(report, race).values())
     yield (
         f"**Time to accuracy** (`{racing.COMMAND}`): the time of a training beside that of the same one at a "
         f"fixed size, and what both reach; means of {seeds} seeds, smallest and largest."

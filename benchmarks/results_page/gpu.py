@@ -16,11 +16,10 @@ from results_page.section import (
     Table,
     bars,
     command_of,
-    date_of,
     hardware_of,
     number,
     read,
-    versions_of,
+    section_of,
 )
 
 FILE = "gpu-speed.json"
@@ -45,7 +44,9 @@ def sections(folder: Path) -> list[Section]:
             _beside(case, charts)
         roofs = report["roofs"]
         found.append(
-            Section(
+            section_of(
+                report,
+                folder / FILE,
                 anchor=f"gpu-{kind}",
                 title=title,
                 says=(
@@ -56,9 +57,7 @@ def sections(folder: Path) -> list[Section]:
                 ),
                 command=COMMAND,
                 hardware=f"{roofs.get('name', report['device'])}; {hardware_of(report)}",
-                versions=versions_of(report),
-                date=date_of(report, folder / FILE),
-                charts=tuple(charts),
+                charts=charts,
                 tables=(_table(cases),),
                 notes=(f"As it was run: {command_of(report, COMMAND)}", *_notes(report, cases)),
             )

@@ -15,11 +15,9 @@ from results_page.section import (
     Table,
     bars,
     command_of,
-    date_of,
-    hardware_of,
     number,
     read,
-    versions_of,
+    section_of,
 )
 
 SETS = (("input-photos.json", "photos"), ("input-flowers.json", "flowers"))
@@ -43,7 +41,9 @@ def sections(folder: Path) -> list[Section]:
                 for size in sizes:
                     _beside(_of(report, task, size), task, size, charts, is_copy=is_copy)
         found.append(
-            Section(
+            section_of(
+                report,
+                folder / file,
                 anchor=f"input-{name}",
                 title=f"Input pipeline: {name}",
                 says=(
@@ -53,10 +53,7 @@ def sections(folder: Path) -> list[Section]:
                     f"{report['mean_bytes'] / 1000:.0f} KB on average. The goal is that of ten epochs."
                 ),
                 command=f"make bench-input DATA={name}",
-                hardware=hardware_of(report),
-                versions=versions_of(report),
-                date=date_of(report, folder / file),
-                charts=tuple(charts),
+                charts=charts,
                 tables=(_table(report),),
                 notes=(f"As it was run: {command_of(report, '')}", *_missing(report)),
             )

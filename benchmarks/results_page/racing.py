@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from race.curves import Run, of_race, ratios, shares_of_sizes, spread_of, track
 
 from effnet.reporting.chart import INK, Chart, panel, series_colour
 from results_page.section import (
@@ -15,11 +16,10 @@ from results_page.section import (
     Section,
     Table,
     bars,
-    date_of,
     hardware_of,
     number,
     read,
-    versions_of,
+    section_of,
 )
 
 FILE = "time-to-accuracy.json"
@@ -32,10 +32,9 @@ ARMS = {
     "composer": "Composer's resizing",
     "timm": "timm's progressive",
 }
-"""Ways to choose the sizes, in order."""
+"""What the ways to choose the sizes are called here."""
 GOAL = 0.5
 COMMAND = "make bench-time-to-accuracy DATA=folder"
-Run = Mapping[str, Any]
 
 
 def sections(folder: Path) -> list[Section]:
@@ -45,11 +44,15 @@ def sections(folder: Path) -> list[Section]:
         return []
     found = []
     for race, settings in report["races"].items():
-        arms = runs_of(report, race)
+        arms = of_race(report, race)
         if not arms.get(FIXED):
             continue
         charts: list[Chart] = []
-        rows = [_bar(ARMS[arm], ratios(runs, arms[FIXED]), arm) for arm, runs in arms.items() if arm != FIXED]
+        rows = [
+            _bar(ARMS[arm], ratios(runs, arms[FIXED], "wall"), arm)
+            for arm, runs in arms.items()
+            if arm != FIXED
+        ]
         if rows:
             bars(
                 rows,
@@ -64,7 +67,9 @@ def sections(folder: Path) -> list[Section]:
         _curves(arms, charts)
         loads = [run["load"] for runs in arms.values() for run in runs]
         found.append(
-            Section(
+            section_of(
+                report,
+                folder / FILE,
                 anchor=f"time-to-accuracy-{race}",
                 title=f"Time to accuracy: {settings['title']}",
                 says=(
@@ -77,28 +82,11 @@ def sections(folder: Path) -> list[Section]:
                 command=COMMAND,
                 hardware=hardware_of(report)
                 + f", one thread a run, load {min(loads):.1f} to {max(loads):.1f}",
-                versions=versions_of(report),
-                date=date_of(report, folder / FILE),
-                charts=tuple(charts),
+                charts=charts,
                 tables=(_table(arms), _stages(arms)),
             )
         )
     return found
-
-
-def runs_of(report: Mapping[str, Any], race: str) -> dict[str, list[Run]]:
-    """Return the runs of each way, by seed."""
-    runs = [run for key, run in report["runs"].items() if key.split()[0] == race]
-    arms = {
-        arm: sorted((run for run in runs if run["arm"] == arm), key=lambda run: run["seed"]) for arm in ARMS
-    }
-    return {arm: found for arm, found in arms.items() if found}
-
-
-def ratios(runs: Sequence[Run], fixed: Sequence[Run], what: str = "wall") -> list[float]:
-    """Return the time of each run relative to its twin at the fixed size."""
-    twins = {run["seed"]: run for run in fixed}
-    return [run[what] / twins[run["seed"]][what] for run in runs if run["seed"] in twins]
 
 
 def _bar(name: str, values: Sequence[float], arm: str) -> Bar:
@@ -111,9 +99,7 @@ def _curves(arms: Mapping[str, Sequence[Run]], into: list[Chart]) -> None:
     with panel(title="Top-1 on the way", label=label, into=into, height=260) as axes:
         for place, (arm, runs) in enumerate(arms.items()):
             for number_, run in enumerate(runs):
-                points = [point for point in run["curve"] if point["step"] < run["steps"]]
-                seconds = [*(point["wall"] for point in points), run["wall"]]
-                top1 = [*(100 * point["top1"] for point in points), 100 * run["top1"]]
+                seconds, top1 = track(run)
                 name = ARMS[arm] if number_ == 0 else None
                 colour = series_colour(place)
                 axes.plot(seconds, top1, color=colour, linewidth=1.2, label=name)
@@ -134,7 +120,7 @@ def _table(arms: Mapping[str, Sequence[Run]]) -> Table:
                 str(len(runs)),
                 f"{statistics.mean(top1):.2f}{spread} %",
                 number(statistics.mean(run["wall"] for run in runs), 0),
-                spread_of(ratios(runs, arms[FIXED])),
+                spread_of(ratios(runs, arms[FIXED], "wall")),
                 spread_of(ratios(runs, arms[FIXED], "cpu")),
             )
         )
@@ -142,21 +128,12 @@ def _table(arms: Mapping[str, Sequence[Run]]) -> Table:
     return Table(title="Accuracy and time", head=head, rows=tuple(lines))
 
 
-def spread_of(values: Sequence[float]) -> str:
-    """Return mean, smallest and largest."""
-    return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})" if values else "-"
-
-
 def _stages(arms: Mapping[str, Sequence[Run]]) -> Table:
-    sizes = sorted({stage["image_size"] for runs in arms.values() for run in runs for stage in run["sizes"]})
-    lines = []
-    for arm, runs in arms.items():
-        cells = []
-        for size in sizes:
-            stages = [stage for run in runs for stage in run["sizes"] if stage["image_size"] == size]
-            share = sum(stage["images"] for stage in stages) / sum(run["images"] for run in runs)
-            seconds = sum(stage["wall"] for stage in stages) / len(runs)
-            cells.append(f"{seconds:.0f} ({share:.0%})" if stages else "-")
-        lines.append((ARMS[arm], *cells))
+    shares = {arm: shares_of_sizes(runs) for arm, runs in arms.items()}
+    sizes = sorted({size for found in shares.values() for size in found})
+    lines = [
+        (ARMS[arm], *(str(found[size]) if size in found else "-" for size in sizes))
+        for arm, found in shares.items()
+    ]
     head = ("seconds (share of the images) at", *(f"{size} px" for size in sizes))
     return Table(title="Time of each size", head=head, rows=tuple(lines))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,9 @@ from results_page.section import (
     Table,
     bars,
     command_of,
-    date_of,
-    hardware_of,
     number,
     read,
-    versions_of,
+    section_of,
 )
 
 TABLES = (
@@ -38,41 +36,15 @@ def sections(folder: Path) -> list[Section]:
     return [*_table13(folder), *_regret(folder), *_winner(folder), *_supernet(folder), *_prediction(folder)]
 
 
-def _section(
-    report: Mapping[str, Any],
-    path: Path,
-    *,
-    anchor: str,
-    title: str,
-    says: str,
-    command: str = "",
-    charts: Sequence[Chart] = (),
-    tables: Sequence[Table] = (),
-    notes: Sequence[str] = (),
-) -> Section:
-    return Section(
-        command=command or command_of(report, ""),
-        hardware=hardware_of(report),
-        versions=versions_of(report),
-        date=date_of(report, path),
-        anchor=anchor,
-        title=title,
-        says=says,
-        charts=tuple(charts),
-        tables=tuple(tables),
-        notes=tuple(notes),
-    )
-
-
 def _table13(folder: Path) -> list[Section]:
     path = folder / "table13-cifar10.json"
     report = read(folder, path.name)
     if report is None:
         return []
     charts: list[Chart] = []
-    rows = [_deviation(row["label"], row["top1"], 100, OURS) for row in report["rows"]]
+    rows = [_around(row["label"], row["top1"], "std", 100, OURS) for row in report["rows"]]
     bars(rows, title="Top-1", unit="%, mean and standard deviation", into=charts, digits=1)
-    rows = [_deviation(row["label"], row["step_seconds"], 1, OURS_TOO) for row in report["rows"]]
+    rows = [_around(row["label"], row["step_seconds"], "std", 1, OURS_TOO) for row in report["rows"]]
     bars(
         rows, title="Seconds in training steps", unit="s, mean and standard deviation", into=charts, digits=0
     )
@@ -88,7 +60,7 @@ def _table13(folder: Path) -> list[Section]:
     )
     table = Table(head=("", "top-1", "multiply-adds, relative", "the paper, ImageNet"), rows=lines)
     return [
-        _section(
+        section_of(
             report,
             path,
             anchor="table13",
@@ -100,8 +72,8 @@ def _table13(folder: Path) -> list[Section]:
     ]
 
 
-def _deviation(name: str, found: Mapping[str, Any], factor: float, series: int) -> Bar:
-    mean, spread = found["mean"] * factor, found["std"] * factor
+def _around(name: str, found: Mapping[str, Any], spread_key: str, factor: float, series: int) -> Bar:
+    mean, spread = found["mean"] * factor, found[spread_key] * factor
     return Bar(name=name, value=mean, low=max(mean - spread, 0.0), high=mean + spread, series=series)
 
 
@@ -114,7 +86,13 @@ def _regret(folder: Path) -> list[Section]:
         charts: list[Chart] = []
         for place, asks in enumerate(report["asks"]):
             rows = [
-                _deviation(strategy, said["observed"][place], 100, OURS if strategy == "thompson" else RIVAL)
+                _around(
+                    strategy,
+                    said["observed"][place],
+                    "std",
+                    100,
+                    OURS if strategy == "thompson" else RIVAL,
+                )
                 for strategy, said in report["strategies"].items()
             ]
             bars(rows, title=f"After {asks:,} asks", unit="regret, %", into=charts)
@@ -128,7 +106,7 @@ def _regret(folder: Path) -> list[Section]:
         )
         head = ("regret", *(f"{asks:,} asks" for asks in report["asks"]), "ms an ask")
         found.append(
-            _section(
+            section_of(
                 report,
                 folder / file,
                 command=command,
@@ -183,7 +161,7 @@ def _winner(folder: Path) -> list[Section]:
         said = f"{top1['mean']:.2%} ± {top1['deviation']:.2%}, n = {len(top1['values'])}"
         lines.append((name, item["network"], said, number(item["step_ratio"], 3)))
     return [
-        _section(
+        section_of(
             report,
             path,
             anchor="search",
@@ -208,7 +186,7 @@ def _supernet(folder: Path) -> list[Section]:
     )
     head = ("order by", "Kendall's tau", "95 % interval")
     return [
-        _section(
+        section_of(
             report,
             path,
             anchor="supernet",
@@ -229,8 +207,8 @@ def _prediction(folder: Path) -> list[Section]:
     for _, name, report in reports:
         error = report["error"]
         rows = [
-            _around("predicted", error["median"], OURS),
-            _around("multiply-adds alone", error["median_of_macs"], RIVAL),
+            _around("predicted", error["median"], "spread", 100, OURS),
+            _around("multiply-adds alone", error["median_of_macs"], "spread", 100, RIVAL),
         ]
         bars(rows, title=name, unit="median error, %", into=charts, digits=1)
         said = (error["median"], error["nine_of_ten"])
@@ -241,7 +219,7 @@ def _prediction(folder: Path) -> list[Section]:
     file, _, report = reports[0]
     head = ("", "fitted", "held out", "median error", "nine of ten within", "rank correlation")
     return [
-        _section(
+        section_of(
             report,
             folder / file,
             command="\n".join(command_of(report, "") for _, _, report in reports),
@@ -252,8 +230,3 @@ def _prediction(folder: Path) -> list[Section]:
             tables=(Table(head=head, rows=tuple(lines)),),
         )
     ]
-
-
-def _around(name: str, found: Mapping[str, float], series: int) -> Bar:
-    mean, spread = found["mean"] * 100, found["spread"] * 100
-    return Bar(name=name, value=mean, low=max(mean - spread, 0.0), high=mean + spread, series=series)

@@ -154,6 +154,49 @@ def date_of(report: Mapping[str, Any], path: Path) -> str:
     return f"recorded {told}" if told else "not recorded"
 
 
+def section_of(
+    report: Mapping[str, Any],
+    path: Path,
+    *,
+    anchor: str,
+    title: str,
+    says: str,
+    command: str = "",
+    hardware: str = "",
+    versions: str = "",
+    charts: Sequence[Chart] = (),
+    tables: Sequence[Table] = (),
+    notes: Sequence[str] = (),
+) -> Section:
+    """Return a section; what is not given of command, hardware and versions is as the file says.
+
+    Args:
+        report: What the file has.
+        path: Of the file.
+        anchor: For links.
+        title: Of the section.
+        says: What was measured and how to read it.
+        command: That measures it again.
+        hardware: Where it was measured.
+        versions: Of what took part.
+        charts: On top.
+        tables: Below them.
+        notes: At the end.
+    """
+    return Section(
+        anchor=anchor,
+        title=title,
+        says=says,
+        command=command or command_of(report, ""),
+        hardware=hardware or hardware_of(report),
+        versions=versions or versions_of(report),
+        date=date_of(report, path),
+        charts=tuple(charts),
+        tables=tuple(tables),
+        notes=tuple(notes),
+    )
+
+
 def number(value: float, digits: int = 2) -> str:
     """Return a number with thousands apart."""
     return f"{value:,.{digits}f}"

@@ -14,10 +14,9 @@ from results_page.section import (
     Table,
     bars,
     command_of,
-    date_of,
-    hardware_of,
     number,
     read,
+    section_of,
     versions_of,
 )
 
@@ -58,7 +57,9 @@ def _predicting(folder: Path) -> list[Section]:
         for row, name in zip(rows, rates, strict=True)
     )
     return [
-        Section(
+        section_of(
+            report,
+            folder / file,
             anchor="predict",
             title="Predicting from files",
             says=(
@@ -67,10 +68,7 @@ def _predicting(folder: Path) -> list[Section]:
                 "forward passes over the same images as tensors in memory, in turns."
             ),
             command=command_of(report, "python benchmarks/predict_speed.py"),
-            hardware=hardware_of(report),
-            versions=versions_of(report),
-            date=date_of(report, folder / file),
-            charts=tuple(charts),
+            charts=charts,
             tables=(Table(head=("", "images/s", "spread", "predict relative to it"), rows=lines),),
         )
     ]
@@ -114,15 +112,14 @@ def _serving(folder: Path) -> list[Section]:
         return []
     file, _, report = reports[0]
     return [
-        Section(
+        section_of(
+            report,
+            folder / file,
             anchor="serve",
             title="Serving",
             says="`effnet serve` asked over HTTP for one photo a request, the client on the same processors.",
             command=command_of(report, "python benchmarks/serve_load.py RUN PHOTOS"),
-            hardware=hardware_of(report),
-            versions=versions_of(report),
-            date=date_of(report, folder / file),
-            charts=tuple(charts),
+            charts=charts,
             tables=(Table(head=("", "", "requests/s", "p50, ms", "p99, ms", "errors"), rows=tuple(lines)),),
         )
     ]
@@ -164,7 +161,9 @@ def _exports(folder: Path) -> list[Section]:
         for item in files:
             versions |= item["packages"]
     return [
-        Section(
+        section_of(
+            report,
+            folder / file,
             anchor="export",
             title="Exported files",
             says=(
@@ -173,10 +172,8 @@ def _exports(folder: Path) -> list[Section]:
                 "the lines are the 10 % fastest and slowest calls."
             ),
             command=command_of(report, "python benchmarks/export_parity.py"),
-            hardware=hardware_of(report),
             versions=versions_of({"versions": versions}),
-            date=date_of(report, folder / file),
-            charts=tuple(charts),
+            charts=charts,
             tables=(
                 Table(
                     head=("", "", "form", "difference", "same answer", "MB", "ms", "times as fast"),

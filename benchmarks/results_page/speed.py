@@ -20,9 +20,9 @@ from results_page.section import (
     Section,
     Table,
     bars,
-    date_of,
     number,
     read,
+    section_of,
     versions_of,
 )
 
@@ -57,15 +57,16 @@ def sections(folder: Path) -> list[Section]:
         for case in cases:
             _beside(case, charts)
         found.append(
-            Section(
+            section_of(
+                report,
+                folder / FILE,
                 anchor=f"cpu-{kind}",
                 title=title,
                 says=says.format(rounds=report["rounds"]),
                 command="make bench-cpu",
                 hardware=_hardware(report, cases),
                 versions=versions_of(report) + (f", oneDNN {report['onednn']}" if report["onednn"] else ""),
-                date=date_of(report, folder / FILE),
-                charts=tuple(charts),
+                charts=charts,
                 tables=(_table(cases),),
                 notes=tuple(_notes(cases)),
             )
