@@ -1,26 +1,15 @@
 """The pure parts of ``benchmarks/time_to_accuracy.py``; `tests/peers` has timm's part."""
 
-import importlib
 import json
-import sys
 from pathlib import Path
 
 import pytest
+import time_to_accuracy as script
 import torch
+from race import case, clock, composer, curves, page, races
 from safetensors.torch import save_file
 
 from effnet.errors import UserError
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-@pytest.fixture(scope="module")
-def race():
-    sys.path.insert(0, str(BENCHMARKS))
-    yield lambda name: importlib.import_module(f"race.{name}")
-    sys.path.remove(str(BENCHMARKS))
-    for name in [name for name in sys.modules if name.partition(".")[0] == "race"]:
-        del sys.modules[name]
 
 
 def run(seed, top1, wall, *, curve=(), arm="paper"):
@@ -41,54 +30,52 @@ def run(seed, top1, wall, *, curve=(), arm="paper"):
     ("progress", "expected"),
     [(0.0, 64), (0.5, 64), (0.5 + 0.3 / 16, 68), (0.65, 96), (0.8 - 1e-9, 128), (0.8, 128), (1.0, 128)],
 )
-def test_composer_keeps_half_the_side_for_half_the_run_and_then_grows_it_evenly(race, progress, expected):
-    assert race("composer").side(128, progress) == expected
+def test_composer_keeps_half_the_side_for_half_the_run_and_then_grows_it_evenly(progress, expected):
+    assert composer.side(128, progress) == expected
 
 
-def test_composer_s_ideal_saving_is_half_of_the_arithmetic(race):
-    side = race("composer").side
+def test_composer_s_ideal_saving_is_half_of_the_arithmetic():
+    side = composer.side
     share = sum(side(224, (step + 0.5) / 1000) ** 2 for step in range(1000)) / 1000 / 224**2
     assert share == pytest.approx(0.5, abs=0.005)
 
 
-def test_composer_takes_the_nearest_pixels_of_each_batch_in_turn(race):
-    composer = race("composer").Composer(8, 10)
+def test_composer_takes_the_nearest_pixels_of_each_batch_in_turn():
+    resizer = composer.Composer(8, 10)
     images = torch.arange(64.0).view(1, 1, 8, 8)
-    seen = [composer.resized(images) for _ in range(10)]
-    assert [batch.shape[-1] for batch in seen] == [composer.size(step) for step in range(10)]
+    seen = [resizer.resized(images) for _ in range(10)]
+    assert [batch.shape[-1] for batch in seen] == [resizer.size(step) for step in range(10)]
     assert torch.equal(seen[0], images[..., ::2, ::2])
     assert seen[-1] is images
 
 
-def test_time_and_images_are_told_by_size(race):
+def test_time_and_images_are_told_by_size():
     points = [
         {"step": 0, "image_size": 64, "images": 0, "wall": 3.0, "cpu": 2.0},
         {"step": 2, "image_size": 64, "images": 16, "wall": 5.0, "cpu": 3.0},
         {"step": 3, "image_size": 128, "images": 24, "wall": 9.0, "cpu": 6.0},
         {"step": 5, "image_size": 64, "images": 40, "wall": 10.0, "cpu": 7.0},
     ]
-    small, large = race("curves").by_size(points)
+    small, large = curves.by_size(points)
     assert small == {"image_size": 64, "wall": 3.0, "cpu": 2.0, "images": 32, "steps": 4}
     assert large == {"image_size": 128, "wall": 4.0, "cpu": 3.0, "images": 8, "steps": 1}
 
 
 @pytest.mark.parametrize(("top1", "expected"), [(0.4, 10.0), (0.5, 20.0), (0.61, 30.0), (0.7, None)])
-def test_an_accuracy_is_reached_where_it_was_first_seen(race, top1, expected):
+def test_an_accuracy_is_reached_where_it_was_first_seen(top1, expected):
     curve = [(10, 10.0, 0.45), (50, 20.0, 0.6), (70, 25.0, 0.55), (100, 29.0, 0.66)]
     # The end is judged by all images, not by those of the last look.
-    assert race("curves").seconds_to(run(0, 0.65, 30.0, curve=curve), top1) == expected
+    assert curves.seconds_to(run(0, 0.65, 30.0, curve=curve), top1) == expected
 
 
-def test_ratios_and_differences_are_those_of_twins(race):
-    curves = race("curves")
+def test_ratios_and_differences_are_those_of_twins():
     fixed = [run(0, 0.5, 100.0), run(1, 0.6, 200.0)]
     others = [run(1, 0.7, 50.0), run(0, 0.45, 50.0), run(2, 0.9, 1.0)]
     assert curves.ratios(others, fixed) == [0.25, 0.5]
     assert curves.differences(others, fixed) == pytest.approx([0.1, -0.05])
 
 
-def test_what_is_left_out_does_not_count(race, monkeypatch):
-    clock = race("clock")
+def test_what_is_left_out_does_not_count(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(clock, "_now", lambda: clock.Spent(now[0], 2 * now[0]))
     running = clock.RaceClock()
@@ -103,8 +90,7 @@ def test_what_is_left_out_does_not_count(race, monkeypatch):
     assert running.spent == (4.0, 8.0)
 
 
-def test_the_table_has_every_arm_and_what_it_says_is_in_the_document(race, tmp_path):
-    page, case = race("page"), race("case")
+def test_the_table_has_every_arm_and_what_it_says_is_in_the_document(tmp_path):
     sizes = [{"image_size": 64, "wall": 5.0, "cpu": 5.0, "images": 10, "steps": 1}]
     runs = {}
     for arm in case.ARMS:
@@ -126,16 +112,15 @@ def test_the_table_has_every_arm_and_what_it_says_is_in_the_document(race, tmp_p
     assert document.read_text(encoding="utf-8") == f"before\n{page.BEGIN}\n{text}\n{page.END}\nafter\n"
 
 
-def test_the_picture_is_drawn(race, tmp_path):
+def test_the_picture_is_drawn(tmp_path):
     curve = [(50, 2.0, 0.3), (100, 4.0, 0.5)]
     runs = {"flowers fixed 0": run(0, 0.5, 4.0, arm="fixed", curve=curve)}
     report = {"races": {"flowers": {"title": "Flowers"}}, "runs": runs}
-    race("page").picture(report, tmp_path / "picture.png")
+    page.picture(report, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 1000
 
 
-def test_a_document_without_a_place_for_the_table_is_left_alone(race, tmp_path):
-    page = race("page")
+def test_a_document_without_a_place_for_the_table_is_left_alone(tmp_path):
     document = tmp_path / "results.md"
     document.write_text("nothing", encoding="utf-8")
     with pytest.raises(ValueError, match="has no place between"):
@@ -143,11 +128,10 @@ def test_a_document_without_a_place_for_the_table_is_left_alone(race, tmp_path):
     assert document.read_text(encoding="utf-8") == "nothing"
 
 
-def test_all_arms_of_a_race_differ_in_nothing_but_their_schedule(race, tmp_path):
+def test_all_arms_of_a_race_differ_in_nothing_but_their_schedule(tmp_path):
     """Length, optimizer, decay, crops and the last stage's values are those of the fixed size."""
     weights = tmp_path / "weights.safetensors"
     save_file({"head.bias": torch.zeros(1)}, weights)
-    case, races = race("case"), race("races")
     for contest in races.RACES.values():
         configs = {
             arm.name: case.config_of(contest, arm, seed=0, data=Path("photos"), extra=[], weights=weights)
@@ -167,15 +151,13 @@ def test_all_arms_of_a_race_differ_in_nothing_but_their_schedule(race, tmp_path)
                 assert getattr(config.progressive, name)[1] == getattr(fixed.progressive, name)[1]
 
 
-def test_a_pretrained_race_asks_for_its_weights(race):
-    contest, arm = race("races").RACES["flowers-finetuned"], race("case").ARMS[0]
+def test_a_pretrained_race_asks_for_its_weights():
+    contest, arm = races.RACES["flowers-finetuned"], case.ARMS[0]
     with pytest.raises(UserError, match="name a file by --weights"):
-        race("case").config_of(contest, arm, seed=0, data=Path("photos"), extra=[])
+        case.config_of(contest, arm, seed=0, data=Path("photos"), extra=[])
 
 
-def test_runs_that_are_done_are_not_done_again(race, tmp_path):
-    sys.path.insert(0, str(BENCHMARKS))
-    script = importlib.import_module("time_to_accuracy")
+def test_runs_that_are_done_are_not_done_again(tmp_path):
     arguments = script.parsed([str(tmp_path), "--races", "flowers", "--arms", "fixed,timm", "--seeds", "2"])
     left = script.jobs(arguments, {"flowers fixed 0": {}})
     assert [script.key(**job) for job in left] == ["flowers timm 0", "flowers fixed 1", "flowers timm 1"]
