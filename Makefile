@@ -47,8 +47,8 @@ bench-input: $(BENCH)/.installed
 bench-cpu: $(PEERS)/.runtimes
 	$(PEERS)/bin/python benchmarks/cpu_speed.py $(ARGS)
 
-# A folder with flower_photos and cifar10 is needed, and half an hour of two cores at rest; what was interrupted
-# goes on. make bench-time-to-accuracy DATA=folder ARGS="--quick"
+# A folder with flower_photos and cifar10 is needed, weights of V2-B0, and an hour or more of two cores at rest; what
+# was interrupted goes on. make bench-time-to-accuracy DATA=folder ARGS=--weights=FILE
 bench-time-to-accuracy: $(PEERS)/.installed
 	@test -n "$(DATA)" || { echo "name a folder: make bench-time-to-accuracy DATA=folder" >&2; exit 2; }
 	$(PEERS)/bin/python benchmarks/time_to_accuracy.py "$(DATA)" $(ARGS)
@@ -64,7 +64,7 @@ $(PEERS)/.runtimes: $(PEERS)/.installed
 	$(PEERS)/bin/python -m pip install --quiet --constraint constraints-peers.txt --editable ".[rivals]"
 	touch $@
 
-# Of all that is in benchmarks/results: docs/benchmarks.html, and the table in the README.
+# Of all that is in benchmarks/results: docs/benchmarks.html, and the tables of speed in README.md and docs/results.md.
 results-page: install
 	$(BIN)/python benchmarks/draw_results.py $(ARGS)
 

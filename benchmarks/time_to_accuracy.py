@@ -1,7 +1,8 @@
 """How soon a network is as accurate as one that is trained at a fixed size, and how accurate it gets.
 
-    make bench-time-to-accuracy DATA=folder
-    make bench-time-to-accuracy DATA=folder ARGS="--quick"      # the steps of every way, to see that it works
+    make bench-time-to-accuracy DATA=folder ARGS=--weights=FILE                 # everything; weights of V2-B0
+    make bench-time-to-accuracy DATA=folder ARGS="--races cifar10,flowers"      # from scratch alone
+    make bench-time-to-accuracy DATA=folder ARGS="--races cifar10 --quick"      # to see that it works
 
 DATA has the folders of the races (`benchmarks/race/races.py`). Each run has a process of its own, with one
 thread on a core of its own, and so many run side by side as --cores are named; all arms of a seed come one
@@ -59,6 +60,12 @@ def parsed(given: list[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(given)
     if arguments.quick:
         arguments.seeds, arguments.out = 1, arguments.work / "quick.json"
+    pretrained = [name for name in arguments.races.split(",") if RACES[name].is_pretrained]
+    if pretrained and not arguments.weights:
+        parser.error(
+            f"{', '.join(pretrained)} starts from trained weights; name a file by --weights, "
+            "or other races by --races"
+        )
     return arguments
 
 

@@ -49,10 +49,8 @@ _FLOWERS = Race(
     paper=_progressive(
         64, 128, randaugment_magnitude="[2,6]", dropout_rate="[0.0,0.2]", drop_path_rate="[0.0,0.1]"
     ),
-    better=(
-        *_progressive(
-            48, 96, randaugment_magnitude="[2,6]", dropout_rate="[0.0,0.2]", drop_path_rate="[0.0,0.1]"
-        ),
+    better=_progressive(
+        48, 96, randaugment_magnitude="[2,6]", dropout_rate="[0.0,0.2]", drop_path_rate="[0.0,0.1]"
     ),
     timm_sizes=(64, 80, 104, 128),
     timm_epochs=28,

@@ -34,7 +34,7 @@ ARMS = {
 }
 """What the ways to choose the sizes are called here."""
 GOAL = 0.5
-COMMAND = "make bench-time-to-accuracy DATA=folder"
+COMMAND = "make bench-time-to-accuracy DATA=folder ARGS=--weights=FILE"
 
 
 def sections(folder: Path) -> list[Section]:

@@ -162,3 +162,13 @@ def test_runs_that_are_done_are_not_done_again(tmp_path):
     left = script.jobs(arguments, {"flowers fixed 0": {}})
     assert [script.key(**job) for job in left] == ["flowers timm 0", "flowers fixed 1", "flowers timm 1"]
     assert json.dumps(left)
+
+
+def test_weights_are_asked_for_before_anything_is_run(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        script.parsed([str(tmp_path)])
+    assert (
+        "flowers-finetuned starts from trained weights; name a file by --weights" in capsys.readouterr().err
+    )
+    weights = ["--weights", str(tmp_path / "weights.safetensors")]
+    assert script.parsed([str(tmp_path), *weights]).weights == tmp_path / "weights.safetensors"
