@@ -1,4 +1,5 @@
 import json
+import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,24 @@ def test_a_file_is_called_by_several_threads_at_a_time(write, noise, normalised,
             torch.testing.assert_close(answer, expected, rtol=1e-5, atol=1e-5)
         alone = torch.cat(list(pool.map(engine, pixels.split(1))))
     torch.testing.assert_close(alone, expected, rtol=1e-5, atol=1e-5)
+
+
+_CLOSED = """
+import signal, sys
+from effnet.export import load_engine
+files = [load_engine(sys.argv[1]) for _ in range(2)]
+while files:
+    del files[0]
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_signals_are_handled_when_files_have_been_open(write, name):
+    """OpenVINO gives signal handlers a stack of their own, where the processor has AMX."""
+    command = [sys.executable, "-c", _CLOSED, str(write(name))]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "handled\n"
 
 
 @pytest.mark.parametrize("name", RUNNABLE)

@@ -7,6 +7,7 @@ import io
 import logging
 import threading
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,8 @@ def open_file(path: Path, calls: Calls) -> tuple[Card, Any]:
     Raises:
         UserError: The package is missing, or the file is none of ours.
     """
-    openvino = needed("openvino", form=_FORM, extra=_EXTRA)
-    core = openvino.Core()
+    needed("openvino", form=_FORM, extra=_EXTRA)
+    core = _core()
     settings = {
         # Where the processor has bfloat16, OpenVINO would compute in it unless told otherwise.
         "INFERENCE_PRECISION_HINT": "f32",
@@ -76,6 +77,17 @@ def open_file(path: Path, calls: Calls) -> tuple[Card, Any]:
     except RuntimeError as error:
         raise UserError(f"{path} is no OpenVINO file that can be run: {error}") from None
     return card, compiled
+
+
+@cache
+def _core() -> Any:  # noqa: ANN401 - openvino.Core
+    """Return the one core of this process.
+
+    Where the processor has AMX, each core gives the thread that compiles first a stack of its own for signal
+    handlers. One core after another leaves a stack behind that is no more, and the next Ctrl-C ends in a
+    segmentation fault.
+    """
+    return needed("openvino", form=_FORM, extra=_EXTRA).Core()
 
 
 class _Compiled:
