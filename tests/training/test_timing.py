@@ -24,6 +24,7 @@ def test_one_thread_is_timed_by_what_it_computes(threads):
     assert fair_clock() is time.process_time
     threads(2)
     assert fair_clock() is time.monotonic
+    assert fair_clock(1) is time.process_time
 
 
 def test_waiting_is_no_work(threads):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -64,11 +65,7 @@ def time_alone(layer: Layer, setting: Setting, *, rounds: int) -> Timed:
     }
     for name in layer.work(setting.element):
         if name in wanted:
-            targets = wanted[name]
-
-            def backward(targets: list[Tensor] = targets) -> object:
-                return torch.autograd.grad(out, targets, upstream, retain_graph=True)
-
+            backward = partial(torch.autograd.grad, out, wanted[name], upstream, retain_graph=True)
             seconds[name] = seconds_of(backward, setting.device, rounds)
     return Timed(seconds=seconds, kept_bytes=kept)
 

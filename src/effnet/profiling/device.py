@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 
-from effnet.training.preflight import synchronize
-from effnet.training.timing import fair_clock
+from effnet.training.timing import fair_clock, time_calls
 
 _COPIED = {"cpu": 1 << 28, "cuda": 1 << 31}
 """Bytes of a copied tensor: several times what a cache holds."""
 _SIDE = {"cpu": 2048, "cuda": 8192}
 """Of the multiplied matrices."""
-_SLEEP_CYCLES = 40_000_000
-"""For which a GPU waits, so that calls are queued before the first one runs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,25 +80,5 @@ def seconds_of(work: Callable[[], object], device: torch.device, rounds: int) ->
         device: A GPU's own clock counts, a processor's is `fair_clock`.
         rounds: From 1.
     """
-    if device.type == "cuda":
-        return _on_stream(work, device, rounds)
-    clock, seconds = fair_clock(), []
-    for _ in range(rounds + 1):
-        started = clock()
-        work()
-        seconds.append(clock() - started)
-    return tuple(seconds[1:])
-
-
-def _on_stream(work: Callable[[], object], device: torch.device, rounds: int) -> tuple[float, ...]:
     work()
-    synchronize(device)
-    stream = torch.cuda.current_stream(device)
-    marks = [torch.cuda.Event(enable_timing=True) for _ in range(rounds + 1)]  # type: ignore[no-untyped-call]
-    torch.cuda._sleep(_SLEEP_CYCLES)  # type: ignore[no-untyped-call]
-    marks[0].record(stream)
-    for mark in marks[1:]:
-        work()
-        mark.record(stream)
-    synchronize(device)
-    return tuple(before.elapsed_time(after) / 1e3 for before, after in pairwise(marks))
+    return time_calls(work, rounds, device, fair_clock(), is_queued=True)

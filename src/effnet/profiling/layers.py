@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TypeAlias
 
@@ -75,12 +75,14 @@ def layers_of(spec: NetworkSpec, *, image_size: int, batch: int, is_training: bo
 
     def note(name: str, kind: str, module: nn.Module, inputs: tuple[Shape, ...], output: Shape) -> None:
         key = (kind, repr(module), inputs)
-        earlier = found.get(key)
+        if key in found:
+            found[key] = replace(found[key], count=found[key].count + 1)
+            return
         found[key] = Layer(
             kind=kind,
-            name=earlier.name if earlier else name,
-            count=earlier.count + 1 if earlier else 1,
-            module=earlier.module if earlier else module,
+            name=name,
+            count=1,
+            module=module,
             inputs=inputs,
             output=output,
             is_training=is_training,

@@ -50,7 +50,7 @@ def plot_profile(profile: Profile, path: Path) -> None:
 
 def _draw_roofs(axes: Axes, profile: Profile) -> None:
     """Arithmetic against intensity, of what computes; the larger a mark, the longer it takes in all."""
-    colours = _colours(profile)
+    colours, total = _colours(profile), profile.seconds
     intensities = []
     for item in profile.measured:
         for done in item.passes:
@@ -63,7 +63,7 @@ def _draw_roofs(axes: Axes, profile: Profile) -> None:
             axes.scatter(
                 intensity,
                 2 * done.work.macs / done.median / 1e9,
-                s=8 + 1200 * item.count * done.median / profile.seconds,
+                s=8 + 1200 * item.count * done.median / total,
                 color=colours[item.kind],
                 marker=_MARKERS[done.name],
                 alpha=0.65,

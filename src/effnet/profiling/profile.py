@@ -44,11 +44,6 @@ class Profile:
         """The sum of all layers and parts."""
         return sum(row.seconds for row in self.kinds)
 
-    @property
-    def whole_seconds(self) -> float:
-        """The median of the whole, as PyTorch computes the layers."""
-        return self.wholes["plain"].median
-
     def to_dict(self) -> dict[str, Any]:
         """Return everything, as ``effnet bench layers --json`` prints it."""
         return {

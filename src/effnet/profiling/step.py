@@ -10,18 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effnet.data.loader import Batch
 from effnet.kernels import Kernels
 from effnet.nn.folding import fold_norms
 from effnet.profiling.device import Setting, seconds_of
 from effnet.profiling.rows import Measured, PassTime
 from effnet.profiling.work import PARAMETER_BYTES, Work
-from effnet.training.batches import noise_batch
 from effnet.training.clipping import clip_gradients
 from effnet.training.experiment import Experiment
 from effnet.training.loss import classification_loss
-from effnet.training.preflight import peak_memory
-from effnet.training.step import TrainState, initial_state, mixed_batch, set_phase, train_step
+from effnet.training.preflight import peak_memory, restart_peak
+from effnet.training.step import mixed_batch, train_step
+from effnet.training.timing import StepTimer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,18 +70,13 @@ class Step:
 
     def __init__(self, experiment: Experiment) -> None:
         self._run = experiment
-        self._state: TrainState = initial_state(experiment)
         settings = experiment.schedule.stages[-1]
-        set_phase(self._state, experiment, settings, is_head_only=False)
-        self._batch: Batch = noise_batch(experiment, settings, settings.batch_size)
+        timer = StepTimer(experiment, settings, settings.batch_size)
+        self._state, self._batch = timer.state, timer.batch
 
     def whole(self, rounds: int) -> Whole:
         """Time steps, optimizer and moving average included."""
-        device = self._run.device
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        seconds = seconds_of(lambda: train_step(self._state, self._batch, self._run), device, rounds)
-        return Whole(seconds=seconds, peak_bytes=peak_memory(device))
+        return _whole(lambda: train_step(self._state, self._batch, self._run), self._run.device, rounds)
 
     def parts(self, rounds: int) -> list[Measured]:
         """Time what is no layer; a step must have been done, for there to be gradients."""
@@ -158,11 +152,13 @@ def whole_answer(experiment: Experiment, rounds: int) -> Whole:
         with setting.autocast():
             return model(images)
 
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
     with torch.inference_mode():
-        seconds = seconds_of(forward, device, rounds)
-    return Whole(seconds=seconds, peak_bytes=peak_memory(device))
+        return _whole(forward, device, rounds)
+
+
+def _whole(work: Callable[[], object], device: torch.device, rounds: int) -> Whole:
+    restart_peak(device)
+    return Whole(seconds=seconds_of(work, device, rounds), peak_bytes=peak_memory(device))
 
 
 def _size(tensors: Iterable[Tensor]) -> int:

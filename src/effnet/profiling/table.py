@@ -27,11 +27,11 @@ COLUMNS = (
 
 def table_rows(profile: Profile) -> list[tuple[str, ...]]:
     """Return the lines below `COLUMNS`, what takes longest first; shares are of the sum."""
+    total = profile.seconds
     return [
-        line
+        (("",) * 6 if number else _of_kind(row)) + _of_pass(done, total)
         for row in profile.kinds
         for number, done in enumerate(row.passes)
-        for line in [(_of_kind(row) if not number else ("",) * 6) + _of_pass(done, profile.seconds)]
     ]
 
 

@@ -16,13 +16,19 @@ from effnet.training.experiment import Experiment
 from effnet.training.preflight import synchronize
 from effnet.training.step import TrainState, initial_state, set_phase, train_step
 
+_SLEEP_CYCLES = 40_000_000
+"""For which a GPU waits, so that calls are queued before the first one runs."""
 
-def fair_clock() -> Callable[[], float]:
+
+def fair_clock(threads: int | None = None) -> Callable[[], float]:
     """Return the clock that other programs disturb least: of the processor's time where one thread computes.
 
     With several threads that time would hide how badly they share the work; there it is the wall's.
+
+    Args:
+        threads: That compute; None: those of torch.
     """
-    return time.process_time if torch.get_num_threads() == 1 else time.monotonic
+    return time.process_time if (threads or torch.get_num_threads()) == 1 else time.monotonic
 
 
 def time_calls(
@@ -30,6 +36,8 @@ def time_calls(
     count: int,
     device: torch.device,
     clock: Callable[[], float] | None = None,
+    *,
+    is_queued: bool = False,
 ) -> tuple[float, ...]:
     """Return the seconds of each of ``count`` calls.
 
@@ -41,11 +49,12 @@ def time_calls(
         count: From 1.
         device: On which the work is done.
         clock: Of a processor, in seconds; None: the wall's.
+        is_queued: Let a GPU wait until calls are queued, so that queueing short ones is not what is timed.
     """
     clock = clock or time.monotonic
     synchronize(device)
     if device.type == "cuda":
-        return _time_on_stream(work, count, device)
+        return _time_on_stream(work, count, device, is_queued=is_queued)
     seconds = []
     for _ in range(count):
         started = clock()
@@ -54,9 +63,13 @@ def time_calls(
     return tuple(seconds)
 
 
-def _time_on_stream(work: Callable[[], object], count: int, device: torch.device) -> tuple[float, ...]:
+def _time_on_stream(
+    work: Callable[[], object], count: int, device: torch.device, *, is_queued: bool
+) -> tuple[float, ...]:
     stream = torch.cuda.current_stream(device)
     marks = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]  # type: ignore[no-untyped-call]
+    if is_queued:
+        torch.cuda._sleep(_SLEEP_CYCLES)  # type: ignore[no-untyped-call]
     marks[0].record(stream)
     for mark in marks[1:]:
         work()
