@@ -7,21 +7,19 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 
 from effnet.data.threads import thread_count
 from effnet.engines.figures import EAGER, fastest_for, fastest_served, gain, measuring_pays
 from effnet.engines.kept import KeptEngines, Measured, kept_engines
-from effnet.engines.measuring import measure_engines, ready_file, reason_of
+from effnet.engines.measuring import measure_engines, packages_of, ready_file, reason_of
 from effnet.engines.opening import RUNTIMES, eager_answer, installed_runtimes, open_spread
 from effnet.errors import UserError, did_you_mean
 from effnet.evaluation.predictor import Predictor
 from effnet.evaluation.streaming import CPU_BATCH_SIZE
 from effnet.export.checking import Source
-from effnet.export.forms import form_named
-from effnet.export.packages import versions
 from effnet.nn import Network
 from effnet.training.journal import cpu_model
 
@@ -122,19 +120,22 @@ class _Task:
         return name
 
     def use_fastest(self) -> str:
-        names = installed_runtimes()
+        names, is_few = installed_runtimes(), self.images is not None and self.images < _FEW
         if not names:
-            is_quiet = self.images is not None and self.images < _FEW
             missing = "no other is installed; pip install 'effnet[onnx]' or 'effnet[openvino]'"
-            return self.use_eager("" if is_quiet else missing)
+            return self.use_eager("" if is_few else missing)
         with self._kept() as kept:
-            about = _about(names, self.threads)
+            about = {
+                "processor": cpu_model(),
+                "threads": self.threads,
+                "packages": packages_of(*names),
+            }
             measured = kept.find_measured(about)
             if measured is not None:
                 for name, reason in measured.refused.items():
                     self.tell(f"engine {name} cannot be used: {reason}")
                 return self._use_measured(measured, kept)
-            if self.images is not None and self.images < _FEW:
+            if is_few:
                 return self.use_eager("")
             if self.images is not None and not _pays(self.source, self.images):
                 return self.use_eager("it has answered these images before others have been measured")
@@ -174,19 +175,12 @@ class _Task:
 
 
 def _pays(source: Source, images: int) -> bool:
-    if images < _FEW:
-        return False
     answer, side = eager_answer(source.network), source.preprocessing.image_size
     pixels = torch.zeros(CPU_BATCH_SIZE, source.network.spec.in_channels, side, side)
     answer(pixels)
     began = time.perf_counter()
     answer(pixels)
     return measuring_pays(images, (time.perf_counter() - began) / len(pixels))
-
-
-def _about(names: list[str], threads: int) -> dict[str, Any]:
-    packages = [package for name in names for package in form_named(name).packages]
-    return {"processor": cpu_model(), "threads": threads, "packages": versions("effnet", "torch", *packages)}
 
 
 def _line(measured: Measured, one: str, many: str, images: int | None) -> str:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,6 +20,7 @@ from effnet.export.images import made_images
 from effnet.export.latency import take_turns
 from effnet.export.packages import versions
 from effnet.export.parity import RefusedExportError, refusal
+from effnet.training.timing import fair_clock
 
 CHECKED_IMAGES = 16
 _SECONDS, _FEWEST_TURNS, _MOST_TURNS = 2.0, 3, 9
@@ -78,7 +78,7 @@ def ready_file(name: str, source: Source, kept: KeptEngines, threads: int) -> No
         OSError: The disk is full or cannot be written.
         Exception: Whatever the converter fails with.
     """
-    about = file_about(name)
+    about = {"packages": packages_of(name)}
     if kept.has_file(name, about):
         return
     with tempfile.TemporaryDirectory(dir=kept.folder, prefix=".begun-") as temporary:
@@ -88,9 +88,9 @@ def ready_file(name: str, source: Source, kept: KeptEngines, threads: int) -> No
         kept.keep_file(name, about, folder)
 
 
-def file_about(name: str) -> dict[str, Any]:
-    """Return what an engine's file depends on, besides the network."""
-    return {"packages": versions("effnet", "torch", *form_named(name).packages)}
+def packages_of(*names: str) -> dict[str, str]:
+    """Return the versions of what writes and runs engines, on which they depend besides the network."""
+    return versions("effnet", "torch", *(package for name in names for package in form_named(name).packages))
 
 
 def reason_of(error: Exception) -> str:
@@ -128,8 +128,7 @@ def _timed(
             batch_size=count,
             warm_up=1,
             pause_s=_PAUSE_S,
-            # Of one thread, what other programs do to the wall's time is nobody's merit.
-            clock=time.process_time if threads == 1 else None,
+            clock=fair_clock(threads),
         )
         found.append({name: latency.median_ms / 1e3 / count for name, latency in latencies.items()})
     return found[0], found[1]

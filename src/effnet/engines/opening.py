@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -116,16 +117,11 @@ def open_spread(one: str, many: str, network: Network, folder: Path, threads: in
     Raises:
         UserError: A package is missing, or a file is damaged.
     """
-    eager = eager_answer(network) if EAGER in {one, many} else None
-    if many == EAGER:
-        assert eager is not None
-        piece, sizes = eager, tuple(range(1, PIECE + 1))
-    else:
-        piece, sizes = open_piece(many, folder, threads)
-    if one == EAGER:
-        assert eager is not None
-        return Spread(eager, piece, sizes=sizes, threads=threads)
-    return Spread(open_one(one, folder, threads), piece, sizes=sizes, threads=threads)
+    eager = cache(lambda: eager_answer(network))  # One copy of the weights, if any.
+    any_size = tuple(range(1, PIECE + 1))
+    piece, sizes = (eager(), any_size) if many == EAGER else open_piece(many, folder, threads)
+    single = eager() if one == EAGER else open_one(one, folder, threads)
+    return Spread(single, piece, sizes=sizes, threads=threads)
 
 
 def eager_answer(network: Network) -> Answer:

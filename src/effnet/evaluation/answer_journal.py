@@ -54,7 +54,7 @@ class AnswerJournal:
         self.total: int = json.loads(_plan_path(folder).read_text(encoding="utf-8"))["total"]
         """Images that are to be answered."""
         self.progress = _read_progress(folder)
-        self.engine: str | None = _read_engine(folder)
+        self.engine: str | None = _read_engine(folder, self.progress)
         """What computes the rows; None: nobody has noted it yet."""
         self._committed = time.monotonic()
         self._body: BinaryIO | None = None
@@ -217,12 +217,12 @@ def _read_progress(folder: Path) -> Progress:
     return Progress(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else Progress()
 
 
-def _read_engine(folder: Path) -> str | None:
+def _read_engine(folder: Path, progress: Progress) -> str | None:
     path = _engine_path(folder)
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
     # What was begun before engines were noted was computed by PyTorch.
-    return "eager" if _read_progress(folder).images else None
+    return "eager" if progress.images else None
 
 
 def _engine_path(folder: Path) -> Path:

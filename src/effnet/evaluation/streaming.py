@@ -102,9 +102,13 @@ class Answerer:
             classes: How many there are.
             stand_in: Computes in the place of the model, on a processor.
         """
-        folded = fold_norms(model) if isinstance(model, Network) and stand_in is None else model
+        forward: Forward
+        if stand_in is not None:
+            forward = stand_in.alone
+        else:
+            forward = fold_norms(model) if isinstance(model, Network) else model
         return cls(
-            forward=folded if stand_in is None else stand_in.alone,
+            forward=forward,
             preprocessing=preprocessing,
             device=device,
             output=output,
