@@ -6,7 +6,7 @@ import torch
 
 from effnet.engines import choosing, measuring, use_engine
 from effnet.engines.figures import Figures
-from effnet.engines.kept import Measured
+from effnet.engines.kept import Measured, kept_engines
 from effnet.errors import UserError
 from effnet.evaluation.predictor import Predictor
 from effnet.export import forms
@@ -89,6 +89,16 @@ def test_a_damaged_file_is_written_again(predictor, pixels, lines, measured, own
 def test_a_few_images_are_answered_without_a_word(predictor, lines, measured):
     assert use_engine(predictor, images=499, tell=lines.append) == "eager"
     assert (lines, measured, predictor.engine) == ([], [], None)
+
+
+def test_a_few_images_do_not_wait_for_one_who_measures(predictor, lines, measured, monkeypatch):
+    monkeypatch.setattr(choosing, "_WAIT_S", 0.1)
+    use_engine(predictor, threads=1)
+    predictor.engine = None
+    with kept_engines(predictor.model, predictor.preprocessing.image_size):
+        assert use_engine(predictor, images=100, threads=1, tell=lines.append) == "eager"
+    assert (lines, predictor.engine) == ([], None)
+    assert use_engine(predictor, images=100, threads=1) == "onnx"
 
 
 @pytest.mark.parametrize("pays", [False, True])

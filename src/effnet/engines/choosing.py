@@ -13,7 +13,7 @@ import torch
 
 from effnet.data.threads import thread_count
 from effnet.engines.figures import EAGER, fastest_for, fastest_served, gain, measuring_pays
-from effnet.engines.kept import KeptEngines, Measured, kept_engines
+from effnet.engines.kept import FOREVER, KeptEngines, Measured, kept_engines
 from effnet.engines.measuring import measure_engines, packages_of, ready_file, reason_of
 from effnet.engines.opening import RUNTIMES, eager_answer, installed_runtimes, open_spread
 from effnet.errors import UserError, did_you_mean
@@ -28,6 +28,8 @@ Tell = Callable[[str], None]
 
 _FEW = 500
 """Images that are answered before it is worth a thought by what."""
+_WAIT_S = 2.0
+"""How long these wait for another process, which may be measuring for half a minute."""
 
 
 def use_engine(
@@ -124,7 +126,7 @@ class _Task:
         if not names:
             missing = "no other is installed; pip install 'effnet[onnx]' or 'effnet[openvino]'"
             return self.use_eager("" if is_few else missing)
-        with self._kept() as kept:
+        with self._kept(wait_s=_WAIT_S if is_few else FOREVER) as kept:
             about = {
                 "processor": cpu_model(),
                 "threads": self.threads,
@@ -170,8 +172,8 @@ class _Task:
     def _open(self, one: str, many: str, kept: KeptEngines) -> None:
         self.predictor.engine = open_spread(one, many, self.source.network, kept.folder, self.threads)
 
-    def _kept(self) -> AbstractContextManager[KeptEngines]:
-        return kept_engines(self.source.network, self.source.preprocessing.image_size)
+    def _kept(self, wait_s: float = FOREVER) -> AbstractContextManager[KeptEngines]:
+        return kept_engines(self.source.network, self.source.preprocessing.image_size, wait_s=wait_s)
 
 
 def _pays(source: Source, images: int) -> bool:

@@ -27,6 +27,9 @@ from effnet.errors import UserError
 from effnet.files import write_json
 from effnet.nn import Network
 
+FOREVER = -1.0
+"""To wait, as filelock has it."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
@@ -129,21 +132,23 @@ class KeptEngines:
 
 
 @contextmanager
-def kept_engines(network: Network, image_size: int) -> Iterator[KeptEngines]:
+def kept_engines(network: Network, image_size: int, *, wait_s: float = FOREVER) -> Iterator[KeptEngines]:
     """Yield what is kept of a network; one process has it at a time, so that no two write it.
 
-    Where the cache cannot be written, the folder is a temporary one, and nothing is kept.
+    Where the cache cannot be written, or another process has it for longer than one waits, the folder is a
+    temporary one, and nothing is kept.
 
     Args:
         network: Its spec and its weights count.
         image_size: Side of the images in pixels.
+        wait_s: Seconds to wait for another process.
     """
     folder = cache_folder() / "engines" / f"{network_digest(network)[:24]}-{image_size}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
-        lock.acquire()
-    except OSError:
+        lock.acquire(timeout=wait_s)
+    except OSError:  # Its Timeout is one, too.
         with tempfile.TemporaryDirectory(prefix="effnet-engines-") as temporary:
             yield KeptEngines(Path(temporary))
         return
