@@ -102,6 +102,18 @@ def test_what_does_not_lie_alike_in_memory_is_updated_by_torch(monkeypatch):
     assert (still == 1).all()
 
 
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_strides_of_sides_of_one_pixel_do_not_matter(is_turned):
+    shape = (3, 1, 2, 2) if is_turned else (3, 4, 1, 1)
+    last = torch.empty(shape, memory_format=torch.channels_last)
+    first = torch.ones(shape)
+    assert last.stride() != first.stride()
+    assert numba_rmsprop.can_update((first, last))
+    turned = torch.ones(3, 2, 2, 2).contiguous(memory_format=torch.channels_last)
+    assert numba_rmsprop.can_update((turned, turned))
+    assert not numba_rmsprop.can_update((torch.ones(3, 2, 2, 2), turned))
+
+
 def test_the_optimizer_of_a_run_goes_over_weights_once_and_continues_bit_for_bit(monkeypatch):
     steps = []
     update = numba_rmsprop.update

@@ -23,12 +23,14 @@ _BLOCK = 16384
 
 def can_update(tensors: Sequence[Tensor]) -> bool:
     """Whether a weight, its gradient and its slots lie alike in memory of the host, without gaps."""
-    first = tensors[0]
-    return (first.is_contiguous() or first.is_contiguous(memory_format=torch.channels_last)) and all(
+    # Not by their strides: those of a side of one pixel say nothing, and need not be the same.
+    return any(
+        all(tensor.is_contiguous(memory_format=layout) for tensor in tensors)
+        for layout in (torch.contiguous_format, torch.channels_last)
+    ) and all(
         type(tensor) in {Tensor, nn.Parameter}
         and tensor.device.type == "cpu"
         and tensor.dtype == torch.float32
-        and tensor.stride() == first.stride()
         for tensor in tensors
     )
 

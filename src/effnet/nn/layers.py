@@ -14,6 +14,7 @@ from effnet.arch.spec import Activation, NetworkSpec
 from effnet.kernels import Kernels
 from effnet.nn.depthwise import can_convolve, convolve
 from effnet.nn.fused_norm import can_fuse, fused_norm, fused_norm_squeeze_excite
+from effnet.nn.pointwise import can_multiply, multiply
 
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "silu": nn.SiLU,
@@ -149,6 +150,8 @@ class ConvNorm(nn.Sequential):
 
     def _convolve(self, input: Tensor) -> Tensor:
         conv = self.conv
+        if can_multiply(conv, input, self.kernels):
+            return multiply(input, conv)
         if not can_convolve(conv, self.kernels):
             return conv(input)
         padding = (conv.kernel_size[0] // 2,) * 4
