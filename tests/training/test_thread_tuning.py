@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from effnet.api import start_run
-from effnet.config import Config, TrainConfig
+from effnet.config import Config
 from effnet.training import loop
 from effnet.training import thread_tuning as module
 from effnet.training import tune_run as tune_run_module
@@ -163,7 +163,7 @@ def test_a_real_division_is_measured(experiment):
 
 def test_threads_are_those_of_a_run_while_it_runs():
     for threads, device, expected in ((1, "cpu", 1), (0, "cpu", 2), (1, "cuda", 2)):
-        with computing_threads(TrainConfig(threads=threads), torch.device(device)):
+        with computing_threads(threads, torch.device(device)):
             assert torch.get_num_threads() == expected
         assert torch.get_num_threads() == 2
 

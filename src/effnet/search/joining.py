@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock
 from sqlalchemy import make_url
 
@@ -32,6 +31,7 @@ from effnet.search.step_time import measure_latency, measure_step
 from effnet.search.strategies import strategy_named
 from effnet.search.study import Study
 from effnet.search.turns import Budget
+from effnet.training.computing_threads import computing_threads
 from effnet.training.experiment import prepare_experiment
 
 SPACE, RECIPE, STRATEGY = "small", "search", "thompson"
@@ -261,16 +261,16 @@ def _with_reference(
     settings: SearchSettings, run: Config, images: DataSplit, reference: NetworkSpec, threads: int
 ) -> SearchSettings:
     """Return the settings with what the reference takes on this device, as a trial would measure it."""
-    torch.set_num_threads(threads)
     # A step on noise needs no pixels.
     alone = replace(run, data=replace(run.data, resident=False))
     experiment = prepare_experiment(alone, data=images)
     budget = Budget(seconds=settings.step_seconds)
-    step = measure_step(experiment, reference, reference, budget)
-    settings = replace(settings, reference_ms=step.reference_ms, step_images=step.images)
-    if settings.needs_latency:
-        latency = measure_latency(experiment, reference, reference, budget)
-        settings = replace(settings, reference_latency_ms=latency.reference_ms)
+    with computing_threads(threads, experiment.device):
+        step = measure_step(experiment, reference, reference, budget)
+        settings = replace(settings, reference_ms=step.reference_ms, step_images=step.images)
+        if settings.needs_latency:
+            latency = measure_latency(experiment, reference, reference, budget)
+            settings = replace(settings, reference_latency_ms=latency.reference_ms)
     return settings
 
 

@@ -7,20 +7,18 @@ from contextlib import contextmanager
 
 import torch
 
-from effnet.config import TrainConfig
-
 
 @contextmanager
-def computing_threads(train: TrainConfig, device: torch.device) -> Iterator[None]:
+def computing_threads(threads: int, device: torch.device) -> Iterator[None]:
     """Compute with a run's number of threads for the length of a ``with`` block, where it has one.
 
     Args:
-        train: Of the run.
+        threads: Of the run; 0: as many as compute already.
         device: Of the run; beside a GPU a processor has little to compute.
     """
     before = torch.get_num_threads()
-    if train.threads and device.type == "cpu":
-        torch.set_num_threads(train.threads)
+    if threads and device.type == "cpu":
+        torch.set_num_threads(threads)
     try:
         yield
     finally:

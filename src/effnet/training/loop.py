@@ -118,7 +118,7 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
             tracking = open_tracking(
                 experiment.config, run, progress.step, display.message, is_writer=processes.is_first
             )
-            threads = computing_threads(experiment.config.train, experiment.device)
+            threads = computing_threads(experiment.config.train.threads, experiment.device)
             with closing(keeper), tracking, threads, listen_for_interruption() as interruption:
                 _compile(experiment, run, display, state, progress)
                 progress = _run_all(experiment, run, display, state, progress, keeper, interruption)

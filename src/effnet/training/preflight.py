@@ -140,7 +140,7 @@ def measure(experiment: Experiment, report: Callable[[StageSettings], None]) -> 
     largest: StageCost | None = None
     for settings in _to_measure(schedule.stages):
         report(settings)
-        with computing_threads(experiment.config.train, experiment.device):
+        with computing_threads(experiment.config.train.threads, experiment.device):
             cost = _measure_stage(experiment, state, settings)
         if experiment.device.type == "cpu":
             # A process never reports a smaller peak, so the others follow from the largest.

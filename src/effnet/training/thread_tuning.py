@@ -73,8 +73,8 @@ def tune_threads(
     Returns:
         None where there is nothing to share: on a GPU, or where one thread computes.
     """
-    own, train = torch.get_num_threads(), experiment.config.train
-    if experiment.device.type != "cpu" or own == 1 or train.threads:
+    own = torch.get_num_threads()
+    if experiment.device.type != "cpu" or own == 1 or experiment.config.train.threads:
         return None
     stage = max(tuning.fastest.stages, key=lambda speed: speed.seconds)
     augment = replace(experiment.config.augment, place=tuning.fastest.place)
@@ -93,7 +93,7 @@ def tune_threads(
     speeds: dict[tuple[int, int], list[float]] = {division: [] for division in divisions}
     for _ in range(_TURNS):
         for threads, count in divisions:
-            with computing_threads(replace(train, threads=threads), run.device):
+            with computing_threads(threads, run.device):
                 together = measure_together(run, state, stage.settings, step, count)
             speeds[threads, count].append(together.images_per_second)
     return ThreadTuning(

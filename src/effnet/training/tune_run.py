@@ -73,7 +73,7 @@ def tune_run(config: Config, *, compiles: bool, keeps: bool, report: Callable[[s
     """
     clock = Stopwatch()
     experiment = _with_choices_of(prepare_experiment(config), config)
-    with computing_threads(experiment.config.train, experiment.device):
+    with computing_threads(experiment.config.train.threads, experiment.device):
         compute = tune_compute(experiment, report, compiles=compiles)
         batches = measure_batch_sizes(experiment, compute, report)
         run = compute.fastest.compute.applied_to(experiment)
@@ -113,7 +113,7 @@ def tune_network(config: Config, *, compiles: bool, keeps: bool, report: Callabl
     """
     clock = Stopwatch()
     experiment = _with_choices_of(prepare_unread(config), config)
-    with computing_threads(experiment.config.train, experiment.device):
+    with computing_threads(experiment.config.train.threads, experiment.device):
         compute = tune_compute(experiment, report, compiles=compiles)
         batches = measure_batch_sizes(experiment, compute, report)
     kept = (keep_choice(compute.about, compute.fastest.compute.changes),) if keeps else ()

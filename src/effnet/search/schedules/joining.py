@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from effnet.api import configure
 from effnet.arch.io import from_dict, to_dict
 from effnet.config import Config
@@ -32,6 +30,7 @@ from effnet.search.schedules.space import ScheduleSpace, space_for
 from effnet.search.schedules.study import ScheduleStudy
 from effnet.search.settings import SearchSettings, fingerprint, without_place
 from effnet.search.strategies import strategy_named
+from effnet.training.computing_threads import computing_threads
 from effnet.training.experiment import network_of, prepare_experiment
 
 RECIPE = "scratch"
@@ -96,9 +95,9 @@ def _asked(
     )
     strategy_named(settings.strategy)
     announce("measuring training steps of different sizes")
-    torch.set_num_threads(threads)
     experiment = prepare_experiment(replace(run, data=replace(run.data, workers=threads)), data=images)
-    cost = measure_cost(experiment, space.first_sizes, settings.step_seconds)
+    with computing_threads(threads, experiment.device):
+        cost = measure_cost(experiment, space.first_sizes, settings.step_seconds)
     return replace(settings, step_cost=cost), space
 
 
