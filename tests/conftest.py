@@ -2,7 +2,9 @@
 
 import importlib.util
 import os
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -16,15 +18,36 @@ mpl.use("Agg")
 os.environ.setdefault("TRITON_INTERPRET", str(int(not torch.cuda.is_available())))
 # Two busy cores oversubscribe badly: one thread is several times faster here.
 torch.set_num_threads(1)
+computing_threads = torch.get_num_threads  # Some tests put others in its place.
 # A slow machine is no failure.
 hypothesis.settings.register_profile("effnet", deadline=None)
 hypothesis.settings.load_profile("effnet")
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory) -> Iterator[Path]:
     """What a person has tuned or fetched on this machine must not change a test."""
-    monkeypatch.setenv("EFFNET_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EFFNET_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def nothing_tuned(own_cache):
+    """Nor must what an earlier test has tuned, which runs take up wherever they say ``auto``."""
+    yield
+    shutil.rmtree(own_cache / "tuned", ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def same_threads():
+    """How many threads compute changes sums in their last bit, and with them every test behind."""
+    before = computing_threads()
+    yield
+    now = computing_threads()
+    torch.set_num_threads(before)
+    assert now == before, f"the test left {now} computing threads where there was {before}"
 
 
 @pytest.fixture
