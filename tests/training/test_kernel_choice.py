@@ -54,6 +54,7 @@ def test_going_on_without_numba_is_told(without_numba):
     [
         (EAGER, CUDA, "is for processors, and the run is on cuda"),
         (replace(EAGER, compile="default"), CPU, "do not go together"),
+        (replace(EAGER, memory_format="contiguous"), CPU, "set it to channels_last, or train.kernels=plain"),
     ],
 )
 def test_kernels_that_never_run_are_refused(train, device, message):

@@ -79,6 +79,11 @@ def test_what_the_configuration_fixes_is_not_varied():
     assert measure(only, {}) == ["triton contiguous fp16 default"]
 
 
+def test_numbas_kernels_leave_one_layout_and_no_compiler():
+    left = choices(CPU, compiles=True, kernels="numba")
+    assert (left.memory_formats, left.modes) == (("channels_last",), ("off",))
+
+
 def test_recomputed_blocks_are_not_compiled():
     given = choices(CUDA, compiles=True, model=ModelConfig(gradient_checkpointing=True))
     assert given.modes == ("off",)

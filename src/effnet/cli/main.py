@@ -97,14 +97,15 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or DONE
+        code = app(sys.argv[1:] or ["--help"], prog_name="effnet", standalone_mode=False) or DONE
         message = "interrupted" if code == INTERRUPTED else ""
     except BrokenPipeError:
         # Whoever read the output has seen enough; Python must not try to flush the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except _USAGE_ERROR as error:
-        code, message = USER_ERROR, f"{error.format_message().rstrip('.')}; see effnet --help"
+        asked = error.ctx.command_path if error.ctx else "effnet"
+        code, message = USER_ERROR, f"{error.format_message().rstrip('.')}; see {asked} --help"
     except UserError as error:
         code, message = USER_ERROR, str(error)
     except training.EXPECTED_FAILURES as error:

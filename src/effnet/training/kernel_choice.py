@@ -42,6 +42,11 @@ def check_kernels(train: TrainConfig, device: torch.device) -> None:
         raise UserError(
             f"train.kernels 'numba' is for processors, and the run is on {device}; set train.kernels=plain"
         )
+    if train.memory_format == "contiguous":
+        raise UserError(
+            "train.kernels 'numba' reads activations with their channels last, and train.memory_format is "
+            "'contiguous'; set it to channels_last, or train.kernels=plain"
+        )
     if train.compile not in {"auto", "off"}:
         raise UserError(
             f"train.kernels 'numba' and train.compile '{train.compile}' do not go together: the compiler "

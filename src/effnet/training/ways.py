@@ -88,14 +88,15 @@ def choices_for(config: Config, spec: AnySpec, device: torch.device, *, compiles
     train, own = config.train, default_precision(device)
     precisions: tuple[Precision, ...] = ("fp32", "bf16") if supports_bf16(device) else ("fp32",)
     modes: tuple[CompileMode, ...] = ("off",)
-    if compiles and not config.model.gradient_checkpointing:
+    layouts: tuple[MemoryFormat, ...] = ("channels_last", "contiguous")
+    if train.kernels == "numba":  # It reads no other layout, and the compiler does not see it.
+        layouts = ("channels_last",)
+    elif compiles and not config.model.gradient_checkpointing:
         is_gpu = device.type == "cuda"
         modes += ("default", *(("reduce-overhead", "max-autotune-no-cudagraphs") if is_gpu else ()))
     return Choices(
         kernels=kernels_on(device, spec) if train.kernels == AUTO else (train.kernels,),
-        memory_formats=(
-            ("channels_last", "contiguous") if train.memory_format == AUTO else (train.memory_format,)
-        ),
+        memory_formats=layouts if train.memory_format == AUTO else (train.memory_format,),
         precisions=(
             tuple(sorted(precisions, key=lambda precision: precision != own))
             if train.precision == AUTO
