@@ -97,6 +97,13 @@ def difference(kind: str, answer: dict[str, Any], expected: dict[str, Any]) -> f
     return float((abs(own - other).max(1) / abs(other).max(1)).max())
 
 
+def check(worker: Worker, *, steps: int, conventions: str) -> dict[str, Any]:
+    """Return a way's first losses, or where its logits are."""
+    answer = worker.ask(do="check", steps=steps, conventions=conventions)
+    worker.ask(do="rest")  # All together have no room for what each would keep.
+    return answer
+
+
 def checked(case: Case, ways: tuple[Way, ...], workers: dict[str, Worker]) -> dict[str, dict[str, Any]]:
     """Return how far each way's first losses or logits are from ours.
 
@@ -111,13 +118,14 @@ def checked(case: Case, ways: tuple[Way, ...], workers: dict[str, Worker]) -> di
         # timm's names leave padding and batch norm as they are.
         conventions = way.library if way.library in {"torchvision", "keras"} else "effnet"
         if (steps, conventions) not in expected:
-            ask = {"do": "check", "steps": steps, "conventions": conventions}
-            expected[steps, conventions] = workers[ways[0].name].ask(**ask)
+            expected[steps, conventions] = check(
+                workers[ways[0].name], steps=steps, conventions=conventions
+            )
         reference = expected[steps, conventions]
         answer = reference
         if way is not ways[0]:
             own = "effnet" if way.library == "effnet" else conventions
-            answer = workers[way.name].ask(do="check", steps=steps, conventions=own)
+            answer = check(workers[way.name], steps=steps, conventions=own)
         value, tolerance = difference(case.kind, answer, reference), TOLERANCE[case.kind, way.precision]
         if not value <= tolerance:
             raise RuntimeError(f"{case.key}: {way.name} differs from {ways[0].name} by {value:.1e}")

@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -101,9 +102,13 @@ def prepared(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 
 def run_one(
-    job: dict[str, Any], core: int | None, arguments: argparse.Namespace, data: str
+    job: dict[str, Any],
+    core: int | None,
+    arguments: argparse.Namespace,
+    data: str,
+    children: set[subprocess.Popen[bytes]],
 ) -> dict[str, Any]:
-    """Run a job in a process of its own.
+    """Run a job in a process of its own, which is among the children meanwhile.
 
     Raises:
         RuntimeError: It failed.
@@ -122,13 +127,15 @@ def run_one(
     }
     log = arguments.work / f"{name}.log"
     with log.open("w", encoding="utf-8") as lines:
-        failed = subprocess.run(
+        child = subprocess.Popen(
             [sys.executable, str(HERE / "race" / "worker.py"), json.dumps(request)],
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             stdout=lines,
             stderr=lines,
-            check=False,
-        ).returncode
+        )
+        children.add(child)
+        failed = child.wait()
+        children.remove(child)
     if failed:
         raise RuntimeError(f"{name} failed; {log} has its last words")
     answer: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
@@ -150,6 +157,7 @@ class Lanes:
         for job in jobs(arguments, report["runs"]):
             self._jobs.put(job)
         self._lock, self._began = threading.Lock(), time.monotonic()
+        self._children: set[subprocess.Popen[bytes]] = set()
         self.failures: list[str] = []
 
     def run(self) -> None:
@@ -162,6 +170,11 @@ class Lanes:
         for thread in threads:
             thread.join()
 
+    def stop(self) -> None:
+        """End what runs, which fails, and begin nothing more."""
+        for child in list(self._children):
+            child.terminate()
+
     def _lane(self, core: int | None) -> None:
         while not self.failures:
             minutes = (time.monotonic() - self._began) / 60
@@ -172,7 +185,8 @@ class Lanes:
             except queue.Empty:
                 return
             try:
-                answer = run_one(job, core, self._arguments, self._where[job["race"]]["data"])
+                data = self._where[job["race"]]["data"]
+                answer = run_one(job, core, self._arguments, data, self._children)
             except RuntimeError as error:
                 self.failures.append(str(error))
                 return
@@ -207,6 +221,8 @@ def main(given: list[str] | None = None) -> None:
         {name: entry["prepare_cpu"] for name, entry in where.items() if entry.get("prepare_cpu", 0) > 1}
     )
     lanes = Lanes(arguments, report, where)
+    # Else runs would go on by themselves, and take the cores from what is measured next.
+    signal.signal(signal.SIGTERM, lambda *_: lanes.stop())
     lanes.run()
     print(table(report))
     picture(report, arguments.picture or arguments.out.with_suffix(".png"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,7 @@ class Worker:
     """
 
     def __init__(self, script: Path, *arguments: str) -> None:
+        self._arguments = arguments
         self._cache = tempfile.TemporaryDirectory(prefix="side-by-side-cache-")
         self._process = subprocess.Popen(
             [sys.executable, str(script), *arguments],
@@ -36,10 +39,11 @@ class Worker:
         )
 
     def send(self, do: str, **request: Any) -> None:
-        """Ask for something; `answer` has it."""
+        """Ask for something; `answer` has it, or why there is none."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do} | request).encode() + b"\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps({"do": do} | request).encode() + b"\n")
+            self._process.stdin.flush()
 
     def answer(self, deadline: float = math.inf) -> dict[str, Any]:
         """Return what was asked for.
@@ -54,10 +58,15 @@ class Worker:
         if left < math.inf and not select.select([out], [], [], left)[0]:
             raise OutOfTimeError
         line = out.readline()
-        found: dict[str, Any] = json.loads(line) if line else {"error": "its process has ended"}
+        found: dict[str, Any] = json.loads(line) if line else {"error": self._end()}
         if "error" in found:
             raise RuntimeError(found["error"])
         return found
+
+    def _end(self) -> str:
+        code = self._process.wait()
+        killed = "; where nobody has killed it, memory ran out" if code == -signal.SIGKILL else ""
+        return f"{' '.join(self._arguments)}: its process has ended with {code}{killed}"
 
     def ask(self, do: str, *, deadline: float = math.inf, **request: Any) -> dict[str, Any]:
         """Ask and wait."""
@@ -67,6 +76,7 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         self._process.kill()
-        with self._process:  # Which closes its pipes.
+        with contextlib.suppress(BrokenPipeError), self._process:  # Which closes its pipes.
             pass
+        self._process.wait()
         self._cache.cleanup()

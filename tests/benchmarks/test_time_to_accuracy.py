@@ -1,6 +1,8 @@
 """The pure parts of ``benchmarks/time_to_accuracy.py``; `tests/peers` has timm's part."""
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -162,6 +164,26 @@ def test_runs_that_are_done_are_not_done_again(tmp_path):
     left = script.jobs(arguments, {"flowers fixed 0": {}})
     assert [script.key(**job) for job in left] == ["flowers timm 0", "flowers fixed 1", "flowers timm 1"]
     assert json.dumps(left)
+
+
+def test_what_is_stopped_leaves_no_run_behind(tmp_path, monkeypatch):
+    (tmp_path / "race").mkdir()
+    (tmp_path / "race" / "worker.py").write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setattr(script, "HERE", tmp_path)
+    arguments = script.parsed(
+        [str(tmp_path), "--races", "flowers", "--work", str(tmp_path), "--cores", "any,any"]
+    )
+    lanes = script.Lanes(arguments, {"runs": {}}, {"flowers": {"data": "photos"}})
+    running = threading.Thread(target=lanes.run)
+    running.start()
+    while len(lanes._children) < 2:
+        time.sleep(0.01)
+    children = list(lanes._children)
+    lanes.stop()
+    running.join(30)
+    assert not running.is_alive()
+    assert all(child.returncode for child in children)
+    assert "flowers-fixed-0 failed" in " ".join(lanes.failures)
 
 
 def test_weights_are_asked_for_before_anything_is_run(tmp_path, capsys):
