@@ -65,6 +65,7 @@ _FINE_TUNED = Race(
     recipe="finetune",
     changes=(
         "train.epochs=8",
+        "train.early_stop_epochs=0",
         "train.head_epochs=0",
         "train.backbone_rate=1",
         "learning_rate.base=1e-3",

@@ -146,6 +146,7 @@ def test_all_arms_of_a_race_differ_in_nothing_but_their_schedule(tmp_path):
             same = ("model", "data", "augment", "optimizer", "ema", "evaluate")
             assert all(getattr(config, part) == getattr(fixed, part) for part in same)
             assert config.train.epochs == fixed.train.epochs * arm.length
+            assert config.train.early_stop_epochs == 0  # Or some would not run for as long as others.
             assert config.model.weights == (str(weights) if contest.is_pretrained else "")
             last = config.progressive.image_size[1]
             assert last == contest.full or (arm.name == "better" and last < contest.full)
