@@ -14,7 +14,7 @@ from side_by_side.table import ratio, table
 from results_page import racing, speed
 from results_page.section import read
 
-_RACERS = ("paper", "better", "timm")
+_RACERS = ("half", "paper", "better", "timm")
 """Who is named in the README."""
 BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 

@@ -7,6 +7,7 @@ import torch
 from safetensors.numpy import save_file
 from side_by_side import ours, power, ways, worker
 from side_by_side.case import Case
+from side_by_side.process import Worker
 from side_by_side.table import fastest, ratio, table
 
 TRAIN = Case(kind="train", network="v2-b0", size=64, batch=16, optimizer="rmsprop_tf")
@@ -89,9 +90,13 @@ class FakeWorker:
     """Answers what it was told to, and remembers what it was asked."""
 
     def __init__(self, losses):
-        self.losses, self.asked = losses, []
+        self.losses, self.asked, self.has_rested = losses, [], True
 
-    def ask(self, **request):
+    def ask(self, do, **request):
+        if do == "rest":
+            self.has_rested = True
+            return {}
+        self.has_rested = False
         self.asked.append((request["steps"], request["conventions"]))
         return {"losses": self.losses[: request["steps"]]}
 
@@ -111,6 +116,7 @@ def test_losses_are_compared_by_the_conventions_of_each_library():
     assert workers["effnet"].asked == [(3, "effnet"), (1, "torchvision")]
     assert found["torchvision"]["difference"] == 0
     assert found["timm"]["difference"] == pytest.approx(1 / 7000)
+    assert all(worker.has_rested for worker in workers.values())
 
 
 def test_all_steps_count_where_the_update_is_the_same():
@@ -159,7 +165,18 @@ def test_ways_give_memory_back_between_turns_where_it_is_scarce(monkeypatch):
         assert found["rests"] is rests
         assert found["peak_bytes"] == {"effnet": 3e9, "timm": 3e9}
         assert asked.count(("timm", "time", rests)) == 3
-        assert asked.count(("timm", "rest", None)) == (4 if rests else 1)
+        assert asked.count(("timm", "rest", None)) == (5 if rests else 2)
+
+
+def test_a_way_that_was_killed_is_told_with_what_kills_most(tmp_path):
+    script = tmp_path / "way.py"
+    script.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    way = Worker(script, "timm", "timm best")
+    with pytest.raises(
+        RuntimeError, match=r"^timm timm best: its process has ended with -9; .* memory ran out$"
+    ):
+        way.ask(do="rest", sizes=[0] * 100_000)  # More than a pipe holds.
+    way.close()
 
 
 def test_resting_says_how_much_memory_there_was():
