@@ -172,6 +172,7 @@ class Lanes:
 
     def stop(self) -> None:
         """End what runs, which fails, and begin nothing more."""
+        self.failures.append("stopped; the same command goes on with the runs that are left")
         for child in list(self._children):
             child.terminate()
 

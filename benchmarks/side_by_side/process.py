@@ -76,7 +76,5 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         self._process.kill()
-        with contextlib.suppress(BrokenPipeError), self._process:  # Which closes its pipes.
-            pass
-        self._process.wait()
+        self._process.communicate()  # Which closes its pipes, whatever is still in them.
         self._cache.cleanup()

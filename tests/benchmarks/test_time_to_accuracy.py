@@ -185,6 +185,7 @@ def test_what_is_stopped_leaves_no_run_behind(tmp_path, monkeypatch):
     assert not running.is_alive()
     assert all(child.returncode for child in children)
     assert "flowers-fixed-0 failed" in " ".join(lanes.failures)
+    assert lanes.failures[0] == "stopped; the same command goes on with the runs that are left"
 
 
 def test_weights_are_asked_for_before_anything_is_run(tmp_path, capsys):
