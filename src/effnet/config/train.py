@@ -70,9 +70,10 @@ class TrainConfig:
     are in single precision or bf16 and not compiled, else ``plain``. ``numba``, on a processor: depthwise
     convolutions that torch computes slowly, TensorFlow's RMSprop, and in single precision batch norm and what
     follows it by kernels of our own, which keep less for the backward pass; they are compiled once, for some
-    seconds. ``triton-norm``, on a GPU: the same; ``triton``: depthwise convolutions as well. Equal to
-    ``plain`` up to rounding. Where Triton cannot run, as on a processor, their twins in PyTorch do; not yet
-    measured on a GPU."""
+    seconds; and in single precision convolutions of one pixel as products of matrices. ``triton-norm``, on a
+    GPU: batch norm and what follows it; ``triton``: depthwise convolutions as well. Equal to ``plain`` up to
+    rounding. Where Triton cannot run, as on a processor, their twins in PyTorch do; not yet measured on a
+    GPU."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)

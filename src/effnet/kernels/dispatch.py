@@ -14,7 +14,7 @@ from torch import Tensor
 _DTYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 SMALLEST_FOR_NUMBA = 65536
 """Numbers of an activation from which on Numba's kernels save more than it costs to call them."""
-_NUMBA_DTYPES = frozenset({torch.float32, torch.float64})
+EXACT_DTYPES = frozenset({torch.float32, torch.float64})
 
 
 @cache
@@ -53,7 +53,7 @@ def runs_by_numba(*tensors: Tensor | None) -> bool:
     return (
         has_numba()
         and given[0].numel() >= SMALLEST_FOR_NUMBA
-        and all(suits_numba(tensor, _NUMBA_DTYPES) for tensor in given)
+        and all(suits_numba(tensor, EXACT_DTYPES) for tensor in given)
         and len({tensor.dtype for tensor in given}) == 1
     )
 

@@ -37,7 +37,8 @@ class EfficientNet(Network):
     ``kernels``, `effnet.kernels` computes in training mode what it can, to the same up to rounding:
     ``triton-norm`` batch norm and what follows it, ``triton`` depthwise convolutions as well, and ``numba``
     on a processor depthwise convolutions that torch computes slowly and, in single or double precision, batch
-    norm and what follows it. The names of the ``state_dict`` and the order of random numbers stay.
+    norm and what follows it, and convolutions of one pixel as products of matrices. The names of the
+    ``state_dict`` and the order of random numbers stay.
     """
 
     spec: NetworkSpec

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from effnet.kernels import Kernels
-from effnet.kernels.dispatch import suits_numba
+from effnet.kernels.dispatch import EXACT_DTYPES, suits_numba
 
-_DTYPES = frozenset({torch.float32, torch.float64})
 _MANY_PIXELS = 8192
 """In a batch; with more of them convolutions into more channels are as fast by torch's, or faster."""
 
@@ -39,7 +38,7 @@ def can_multiply(conv: nn.Module, x: Tensor, kernels: Kernels) -> bool:
         and conv.padding == (0, 0)
         and conv.groups == 1
         and (conv.out_channels <= conv.in_channels or x.numel() <= _MANY_PIXELS * conv.in_channels)
-        and suits_numba(x, _DTYPES)
+        and suits_numba(x, EXACT_DTYPES)
         and conv.weight.dtype == x.dtype
         and not torch.is_autocast_enabled("cpu")
     )

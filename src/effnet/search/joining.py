@@ -35,9 +35,9 @@ from effnet.training.computing_threads import computing_threads
 from effnet.training.experiment import prepare_experiment
 
 SPACE, RECIPE, STRATEGY = "small", "search", "thompson"
+"""What a study has where nothing else is asked for."""
 SCHEDULES = "schedule"
 """The space that holds schedules and no networks."""
-"""What a study has where nothing else is asked for."""
 MINIVAL = 0.1
 """Share of the training images to compare candidates on, where the recipe holds none out."""
 NO_BOUNDS = Bounds()
