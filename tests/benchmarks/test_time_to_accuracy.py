@@ -154,6 +154,18 @@ def test_all_arms_of_a_race_differ_in_nothing_but_their_schedule(tmp_path):
                 assert getattr(config.progressive, name)[1] == getattr(fixed.progressive, name)[1]
 
 
+def test_a_quick_race_keeps_the_network_that_its_weights_fit(tmp_path):
+    weights = tmp_path / "weights.safetensors"
+    save_file({"head.bias": torch.zeros(1)}, weights)
+    widths = {}
+    for name, contest in races.RACES.items():
+        quick = races.quickened(contest)
+        config = case.config_of(quick, case.ARMS[0], seed=0, data=Path("photos"), extra=[], weights=weights)
+        assert config.train.epochs == 1
+        widths[name] = (config.model.width, config.model.depth)
+    assert widths == {"cifar10": (0.25, 0.25), "flowers": (0.25, 0.25), "flowers-finetuned": (1.0, 1.0)}
+
+
 def test_a_pretrained_race_asks_for_its_weights():
     contest, arm = races.RACES["flowers-finetuned"], case.ARMS[0]
     with pytest.raises(UserError, match="name a file by --weights"):
