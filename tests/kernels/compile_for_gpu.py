@@ -15,7 +15,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime import JITFunction
 
-from effnet.kernels import depthwise_programs, depthwise_triton, norm_programs, norm_triton
+from effnet.kernels import depthwise_programs, depthwise_triton, norm_programs, norm_sum_programs, norm_triton
 from effnet.kernels.depthwise_plain import Geometry
 from effnet.kernels.norm_plain import Normalization, Upstream
 
@@ -45,7 +45,9 @@ class Compiler:
     def _kind(name: str, value: Any, constants: dict[str, Any]) -> str:
         if name in constants or value is None:
             return "constexpr"
-        return _POINTERS[value.dtype] if isinstance(value, torch.Tensor) else "i32"
+        if isinstance(value, torch.Tensor):
+            return _POINTERS[value.dtype]
+        return "fp32" if isinstance(value, float) else "i32"
 
 
 def intercept(programs: ModuleType) -> None:
@@ -56,15 +58,18 @@ def intercept(programs: ModuleType) -> None:
 
 def compile_norm(dtype: torch.dtype) -> None:
     x = torch.zeros(2, 48, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
-    mean, variance = norm_triton.statistics(x)
-    factor = variance.expand(2, 48)
-    norm = Normalization(mean=mean, inverse_deviation=variance, weight=mean, bias=mean)
+    found = norm_triton.statistics(x, 1e-3)
+    mean, factor = found.mean, found.mean.expand(2, 48)
+    norm_triton.move(
+        mean, found.variance, moving_mean=mean, moving_variance=mean, weight=0.5, correction=1.5
+    )
+    norm = Normalization(mean=mean, inverse_deviation=found.inverse_deviation, weight=mean, bias=mean)
     norm_triton.pooled(x, norm)
-    norm_triton.pooled_product(x, norm, x)
+    norm_triton.joined_sums(norm_triton.image_sums(x, norm, x), factor, factor)
     norm_triton.activate(x, norm, is_silu=False)
     norm_triton.activate(x, norm, is_silu=True, factor=factor, identity=x)
     upstream = Upstream(gradient=x, factor=factor, offset=factor)
-    sums = norm_triton.gradient_sums(x, norm, upstream, is_silu=True)
+    sums = norm_triton.gradient_sums(x, norm, Upstream(gradient=x, factor=factor), is_silu=True)
     norm_triton.input_gradient(x, norm, upstream, sums, is_silu=True)
 
 
@@ -82,6 +87,7 @@ def compile_depthwise(dtype: torch.dtype) -> None:
 
 if __name__ == "__main__":
     intercept(norm_programs)
+    intercept(norm_sum_programs)
     intercept(depthwise_programs)
     for name in sys.argv[1:]:
         compile_norm(getattr(torch, name))

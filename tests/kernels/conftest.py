@@ -30,9 +30,14 @@ def use_small_tiles(monkeypatch) -> None:
     monkeypatch.setattr(depthwise_triton, "_TILE_WIDTH", 4)
     monkeypatch.setattr(depthwise_triton, "_MOST_CHANNELS", 8)
     monkeypatch.setattr(depthwise_triton, "_PROGRAMS", 7)
-    monkeypatch.setattr(norm_triton, "_TILE", 128)
+    for name in ("_TILE", "_SUM_TILE", "_IMAGE_TILE"):
+        monkeypatch.setattr(norm_triton, name, 128)
     monkeypatch.setattr(norm_triton, "_MOST_CHANNELS", 8)
+    monkeypatch.setattr(norm_triton, "_MOST_SUM_CHANNELS", 8)
     monkeypatch.setattr(norm_triton, "_PROGRAMS", 3)
+    monkeypatch.setattr(norm_triton, "_SUM_PROGRAMS", 3)
+    monkeypatch.setattr(norm_triton, "_PARTS", 2)
+    monkeypatch.setattr(norm_triton, "_MOVED", 4)
 
 
 def skip_without_interpreter() -> None:

@@ -63,23 +63,25 @@ def test_kernels_and_their_twins_agree(*, shape, seed, is_silu, has_factor, has_
     x, gradient, identity = (activation(*shape, dtype=dtype) for _ in range(3))
     weight, bias = torch.randn(2, shape[1]).unbind()
     factor = torch.rand(shape[:2]) if has_factor else None
-    upstream = norm_plain.Upstream(
-        gradient=gradient, factor=factor, offset=torch.randn(shape[:2]) if has_offset else None
-    )
+    offset = torch.randn(shape[:2]) if has_offset else None
+    upstream = norm_plain.Upstream(gradient=gradient, factor=factor, offset=offset)
+    without_offset = norm_plain.Upstream(gradient=gradient, factor=factor)
     results = []
     for passes in (norm_plain, norm_triton):
-        mean, variance = passes.statistics(x)
+        found = passes.statistics(x, 1e-3)
         norm = norm_plain.Normalization(
-            mean=mean, inverse_deviation=(variance + 1e-3).rsqrt(), weight=weight, bias=bias
+            mean=found.mean, inverse_deviation=found.inverse_deviation, weight=weight, bias=bias
         )
-        sums = passes.gradient_sums(x, norm, upstream, is_silu=is_silu)
+        sums = passes.gradient_sums(x, norm, without_offset, is_silu=is_silu)
+        of_images = passes.image_sums(x, norm, gradient)
         results.append(
             (
-                mean,
-                variance,
+                found.mean,
+                found.variance,
                 passes.activate(x, norm, is_silu=is_silu, factor=factor, identity=identity).float(),
                 passes.pooled(x, norm),
-                passes.pooled_product(x, norm, gradient),
+                of_images,
+                *passes.joined_sums(of_images, of_images[1], of_images[2]),
                 *sums,
                 passes.input_gradient(x, norm, upstream, sums, is_silu=is_silu).float(),
             )

@@ -143,7 +143,7 @@ def test_the_operators_keep_their_promises_to_the_compiler(backend, draw):
     torch.library.opcheck(norm._norm_act, (x, weight, bias, None, None, False, EPSILON))
     mean = torch.zeros(3, dtype=x.dtype)
     plain = [tensor.detach() for tensor in (x, x, weight, bias, mean, mean + 1, keep)]
-    torch.library.opcheck(norm._norm_act_backward, (*plain, True, EPSILON))
+    torch.library.opcheck(norm._norm_act_backward, (*plain, True))
 
 
 class Sum(torch.nn.Module):
@@ -180,3 +180,23 @@ def test_shapes_are_known_without_values():
     found = SimpleNamespace(shape=out.shape, dtype=out.dtype, strides=out.stride())
     assert found == SimpleNamespace(shape=x.shape, dtype=x.dtype, strides=x.stride())
     assert (mean.shape, mean.dtype) == ((3,), torch.float32)
+
+
+@pytest.mark.parametrize("weight", [0.1, 0.01])
+def test_moving_statistics_become_those_of_torch(backend, draw, weight):
+    layer = torch.nn.BatchNorm2d(9, momentum=weight, dtype=torch.float32)
+    moving = layer.running_mean.clone(), layer.running_var.clone()
+    for _ in range(3):
+        x = draw(2, 9, 3, 4, dtype=torch.float32) * 5 - 2
+        layer(x)
+        variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+        norm.move_statistics(*moving, mean, variance, weight, 24 / 23)
+    torch.testing.assert_close(moving, (layer.running_mean, layer.running_var))
+
+
+def test_moving_statistics_of_another_type_are_left_to_plain_pytorch(small_tiles, draw):
+    moving = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    mean, variance = draw(2, 3, dtype=torch.float32).unbind()
+    norm.move_statistics(*moving, mean, variance, 0.25, 1.5)
+    torch.testing.assert_close(moving[0], mean.double() * 0.25)
+    torch.testing.assert_close(moving[1], 0.75 + variance.double() * 1.5 * 0.25)

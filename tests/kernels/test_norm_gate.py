@@ -92,7 +92,7 @@ def test_the_operators_keep_their_promises_to_the_compiler(backend, draw):
     tensors = list(operands(draw, (2, 3, 3, 2)).values())
     torch.library.opcheck(norm_gate._norm_act_gate, (*tensors, EPSILON))
     plain = [tensor.detach() for tensor in tensors]
-    mean, pooled = torch.zeros(3, dtype=torch.float64), draw(2, 3)
+    mean, gate = torch.zeros(3, dtype=torch.float64), (draw(2, 3), draw(2, SQUEEZED), draw(2, 3))
     torch.library.opcheck(
-        norm_gate._norm_act_gate_backward, (plain[0].clone(), *plain, mean, mean + 1, pooled, EPSILON)
+        norm_gate._norm_act_gate_backward, (plain[0].clone(), *plain, mean, mean + 1, *gate)
     )

@@ -79,6 +79,17 @@ def runs_on(*tensors: Tensor | None) -> bool:
     )
 
 
+def runs_on_channels(*tensors: Tensor) -> bool:
+    """Whether Triton's kernels work on these tensors: on a GPU, all of one exact type, without gaps."""
+    return (
+        has_triton()
+        and all(tensor.is_cuda or is_interpreted() for tensor in tensors)
+        and len({(tensor.device, tensor.dtype) for tensor in tensors}) == 1
+        and tensors[0].dtype in EXACT_DTYPES
+        and all(tensor.is_contiguous() for tensor in tensors)
+    )
+
+
 def on_device_of(tensor: Tensor) -> AbstractContextManager[object]:
     """Launch kernels on the GPU that a tensor is on; Triton takes the current one."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from effnet.kernels.dispatch import exact_dtype
-from effnet.kernels.norm_plain import Upstream
-from effnet.kernels.passes import laid_out_as, normalization, passes_for
+from effnet.kernels.norm_plain import Statistics, Upstream
+from effnet.kernels.passes import laid_out_as, normalization, passes_for, passes_for_channels
 
 
 def batch_norm_act(
@@ -43,7 +43,7 @@ def batch_norm_act(
         The result, and mean and biased variance of each channel in at least single precision. No gradient
         flows through those: that through the statistics is part of the gradient of ``x``.
     """
-    out, mean, variance = _norm_act(x, weight, bias, keep, identity, is_silu, epsilon)
+    out, mean, variance, _ = _norm_act(x, weight, bias, keep, identity, is_silu, epsilon)
     return out, mean, variance
 
 
@@ -56,7 +56,7 @@ def _factor(x: Tensor, keep: Tensor | None) -> Tensor | None:
     "effnet::norm_act",
     mutates_args=(),
     schema="(Tensor x, Tensor weight, Tensor bias, Tensor? keep, Tensor? identity, bool is_silu, "
-    "float epsilon) -> (Tensor, Tensor, Tensor)",
+    "float epsilon) -> (Tensor, Tensor, Tensor, Tensor)",
 )
 def _norm_act(  # noqa: PLR0917 - as operators are called
     x: Tensor,
@@ -66,25 +66,25 @@ def _norm_act(  # noqa: PLR0917 - as operators are called
     identity: Tensor | None,
     is_silu: bool,
     epsilon: float,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     passes = passes_for(x, identity)
-    mean, variance = passes.statistics(x)
-    norm = normalization(x, weight, bias, mean=mean, variance=variance, epsilon=epsilon)
+    found: Statistics = passes.statistics(x, epsilon)
+    norm = normalization(x, weight, bias, mean=found.mean, inverse=found.inverse_deviation)
     out = passes.activate(x, norm, is_silu=is_silu, factor=_factor(x, keep), identity=identity)
-    return out, mean, variance
+    return out, found.mean, found.variance, found.inverse_deviation
 
 
 @_norm_act.register_fake
-def _(x: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
+def _(x: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     mean = x.new_empty(x.shape[1], dtype=exact_dtype(x.dtype))
-    return torch.empty_like(x), mean, torch.empty_like(mean)
+    return torch.empty_like(x), mean, torch.empty_like(mean), torch.empty_like(mean)
 
 
 @torch.library.custom_op(
     "effnet::norm_act_backward",
     mutates_args=(),
-    schema="(Tensor gradient, Tensor x, Tensor weight, Tensor bias, Tensor mean, Tensor variance, "
-    "Tensor? keep, bool is_silu, float epsilon) -> (Tensor, Tensor, Tensor)",
+    schema="(Tensor gradient, Tensor x, Tensor weight, Tensor bias, Tensor mean, Tensor inverse, "
+    "Tensor? keep, bool is_silu) -> (Tensor, Tensor, Tensor)",
 )
 def _norm_act_backward(  # noqa: PLR0917 - as operators are called
     gradient: Tensor,
@@ -92,14 +92,13 @@ def _norm_act_backward(  # noqa: PLR0917 - as operators are called
     weight: Tensor,
     bias: Tensor,
     mean: Tensor,
-    variance: Tensor,
+    inverse: Tensor,
     keep: Tensor | None,
     is_silu: bool,
-    epsilon: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     gradient = laid_out_as(x, gradient)
     passes = passes_for(x, gradient)
-    norm = normalization(x, weight, bias, mean=mean, variance=variance, epsilon=epsilon)
+    norm = normalization(x, weight, bias, mean=mean, inverse=inverse)
     upstream = Upstream(gradient=gradient, factor=_factor(x, keep))
     sums = passes.gradient_sums(x, norm, upstream, is_silu=is_silu)
     of_x = passes.input_gradient(x, norm, upstream, sums, is_silu=is_silu)
@@ -112,16 +111,55 @@ def _(gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor, *_: object) -> 
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ANN401
-    x, weight, bias, keep, identity, ctx.is_silu, ctx.epsilon = inputs
-    _, mean, variance = output
-    ctx.save_for_backward(x, weight, bias, mean, variance, keep)
+    x, weight, bias, keep, identity, ctx.is_silu, _ = inputs
+    _, mean, variance, inverse = output
+    ctx.save_for_backward(x, weight, bias, mean, inverse, keep)
     ctx.has_identity = identity is not None
-    ctx.mark_non_differentiable(mean, variance)
+    ctx.mark_non_differentiable(mean, variance, inverse)
 
 
 def _backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-    gradients = _norm_act_backward(gradient, *ctx.saved_tensors, ctx.is_silu, ctx.epsilon)
+    gradients = _norm_act_backward(gradient, *ctx.saved_tensors, ctx.is_silu)
     return *gradients, None, gradient if ctx.has_identity else None, None, None
 
 
 _norm_act.register_autograd(_backward, setup_context=_save)
+
+
+@torch.library.custom_op(
+    "effnet::move_statistics",
+    mutates_args=("moving_mean", "moving_variance"),
+    schema="(Tensor(a!) moving_mean, Tensor(b!) moving_variance, Tensor mean, Tensor variance, float weight, "
+    "float correction) -> ()",
+)
+def move_statistics(  # noqa: PLR0917 - as operators are called
+    moving_mean: Tensor,
+    moving_variance: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: float,
+    correction: float,
+) -> None:
+    """Do to the moving statistics of a norm, in place, what `nn.BatchNorm2d` does.
+
+    Args:
+        moving_mean: "C".
+        moving_variance: "C", of unbiased variances.
+        mean: Of a batch, as `batch_norm_act` returns it.
+        variance: Of the batch, biased.
+        weight: Of the batch, 0 to 1.
+        correction: Makes a biased variance unbiased.
+    """
+    passes_for_channels(moving_mean, moving_variance, mean, variance).move(
+        mean,
+        variance,
+        moving_mean=moving_mean,
+        moving_variance=moving_variance,
+        weight=weight,
+        correction=correction,
+    )
+
+
+@move_statistics.register_fake
+def _(*_: object) -> None:
+    return None

@@ -1,6 +1,7 @@
 """Batch norm of training, SiLU and the squeeze-excite gate, as one operation.
 
-Kept for the backward pass: input, statistics, parameters, and the mean over the pixels.
+Kept for the backward pass: input, statistics, parameters, and the numbers of the gate, one for each image and
+channel.
 Dimension key: N images, C channels, S squeezed channels, H and W pixels.
 """
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from effnet.kernels.dispatch import exact_dtype
-from effnet.kernels.norm_plain import Upstream
+from effnet.kernels.norm_plain import Statistics, Upstream
 from effnet.kernels.passes import laid_out_as, normalization, passes_for
 
 
@@ -48,7 +49,7 @@ def batch_norm_act_squeeze_excite(
     Returns:
         The result, and mean and biased variance of each channel, as `effnet.kernels.batch_norm_act` does.
     """
-    out, mean, variance, _ = _norm_act_gate(
+    out, mean, variance, *_ = _norm_act_gate(
         x, weight, bias, reduce_weight, reduce_bias, expand_weight, expand_bias, epsilon
     )
     return out, mean, variance
@@ -56,10 +57,8 @@ def batch_norm_act_squeeze_excite(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gate:
-    """The two layers between the mean over the pixels and the gate, and what they compute."""
+    """The mean over the pixels, and what the two layers compute of it."""
 
-    reduce_weight: Tensor
-    expand_weight: Tensor
     pooled: Tensor
     reduced: Tensor
     value: Tensor
@@ -73,36 +72,33 @@ class Gate:
         # Autocast reaches into operators, and these matrices are too small to save anything.
         with torch.autocast(pooled.device.type, enabled=False):
             reduced = functional.linear(pooled, reduce_weight, reduce_bias)
-            value = functional.linear(functional.silu(reduced), expand_weight, expand_bias).sigmoid()
-        return cls(
-            reduce_weight=reduce_weight,
-            expand_weight=expand_weight,
-            pooled=pooled,
-            reduced=reduced,
-            value=value,
-        )
+            value = functional.linear(functional.silu(reduced), expand_weight, expand_bias).sigmoid_()
+        return cls(pooled=pooled, reduced=reduced, value=value)
 
-    def gradients(self, of_value: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+    def gradients(
+        self, of_value: Tensor, reduce_weight: Tensor, expand_weight: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Return the gradients of the mean over the pixels and of the four parameters."""
-        of_expanded = of_value * self.value * (1 - self.value)
-        sigmoid = self.reduced.sigmoid()
+        dtype = self.pooled.dtype
         with torch.autocast(of_value.device.type, enabled=False):
-            of_reduced = of_expanded @ self.expand_weight
-            of_reduced = of_reduced * sigmoid * (1 + self.reduced * (1 - sigmoid))
+            of_expanded = torch.ops.aten.sigmoid_backward(of_value, self.value)
+            of_reduced = of_expanded @ expand_weight.to(dtype)
+            of_reduced = torch.ops.aten.silu_backward(of_reduced, self.reduced)
             parameters = (
                 of_reduced.T @ self.pooled,
                 of_reduced.sum(0),
                 of_expanded.T @ functional.silu(self.reduced),
                 of_expanded.sum(0),
             )
-            return of_reduced @ self.reduce_weight, parameters
+            return of_reduced @ reduce_weight.to(dtype), parameters
 
 
 @torch.library.custom_op(
     "effnet::norm_act_gate",
     mutates_args=(),
     schema="(Tensor x, Tensor weight, Tensor bias, Tensor reduce_weight, Tensor reduce_bias, "
-    "Tensor expand_weight, Tensor expand_bias, float epsilon) -> (Tensor, Tensor, Tensor, Tensor)",
+    "Tensor expand_weight, Tensor expand_bias, float epsilon) -> "
+    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def _norm_act_gate(  # noqa: PLR0917 - as operators are called
     x: Tensor,
@@ -113,27 +109,39 @@ def _norm_act_gate(  # noqa: PLR0917 - as operators are called
     expand_weight: Tensor,
     expand_bias: Tensor,
     epsilon: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     passes = passes_for(x)
-    mean, variance = passes.statistics(x)
-    norm = normalization(x, weight, bias, mean=mean, variance=variance, epsilon=epsilon)
-    pooled = passes.pooled(x, norm)
-    gate = Gate.of(pooled, (reduce_weight, reduce_bias, expand_weight, expand_bias))
-    return passes.activate(x, norm, is_silu=True, factor=gate.value), mean, variance, pooled
+    found: Statistics = passes.statistics(x, epsilon)
+    norm = normalization(x, weight, bias, mean=found.mean, inverse=found.inverse_deviation)
+    gate = Gate.of(passes.pooled(x, norm), (reduce_weight, reduce_bias, expand_weight, expand_bias))
+    out = passes.activate(x, norm, is_silu=True, factor=gate.value)
+    return out, found.mean, found.variance, found.inverse_deviation, gate.pooled, gate.reduced, gate.value
 
 
 @_norm_act_gate.register_fake
-def _(x: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _(x: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # noqa: ANN401
+    reduce_weight = others[2]
     mean = x.new_empty(x.shape[1], dtype=exact_dtype(x.dtype))
-    return torch.empty_like(x), mean, torch.empty_like(mean), mean.new_empty(x.shape[:2])
+    pooled = mean.new_empty(x.shape[:2])
+    reduced = mean.new_empty((x.shape[0], reduce_weight.shape[0]))
+    return (
+        torch.empty_like(x),
+        mean,
+        torch.empty_like(mean),
+        torch.empty_like(mean),
+        pooled,
+        reduced,
+        torch.empty_like(pooled),
+    )
 
 
 @torch.library.custom_op(
     "effnet::norm_act_gate_backward",
     mutates_args=(),
     schema="(Tensor gradient, Tensor x, Tensor weight, Tensor bias, Tensor reduce_weight, "
-    "Tensor reduce_bias, Tensor expand_weight, Tensor expand_bias, Tensor mean, Tensor variance, "
-    "Tensor pooled, float epsilon) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "Tensor reduce_bias, Tensor expand_weight, Tensor expand_bias, Tensor mean, Tensor inverse, "
+    "Tensor pooled, Tensor reduced, Tensor value) -> "
+    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def _norm_act_gate_backward(  # noqa: PLR0917 - as operators are called
     gradient: Tensor,
@@ -145,20 +153,22 @@ def _norm_act_gate_backward(  # noqa: PLR0917 - as operators are called
     expand_weight: Tensor,
     expand_bias: Tensor,
     mean: Tensor,
-    variance: Tensor,
+    inverse: Tensor,
     pooled: Tensor,
-    epsilon: float,
+    reduced: Tensor,
+    value: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     gradient = laid_out_as(x, gradient)
     passes = passes_for(x, gradient)
-    norm = normalization(x, weight, bias, mean=mean, variance=variance, epsilon=epsilon)
-    layers = (reduce_weight, reduce_bias, expand_weight, expand_bias)
-    gate = Gate.of(pooled, layers)
-    of_pooled, of_layers = gate.gradients(passes.pooled_product(x, norm, gradient))
-    offset = of_pooled / (x.shape[2] * x.shape[3])
-    upstream = Upstream(gradient=gradient, factor=gate.value, offset=offset)
-    sums = passes.gradient_sums(x, norm, upstream, is_silu=True)
+    norm = normalization(x, weight, bias, mean=mean, inverse=inverse)
+    gate = Gate(pooled=pooled, reduced=reduced, value=value)
+    of_images = passes.image_sums(x, norm, gradient)
+    of_pooled, of_layers = gate.gradients(of_images[0], reduce_weight, expand_weight)
+    offset = of_pooled.div_(x.shape[2] * x.shape[3])
+    sums = passes.joined_sums(of_images, value, offset)
+    upstream = Upstream(gradient=gradient, factor=value, offset=offset)
     of_x = passes.input_gradient(x, norm, upstream, sums, is_silu=True)
+    layers = (reduce_weight, reduce_bias, expand_weight, expand_bias)
     a, b, c, d = (part.to(layer.dtype) for part, layer in zip(of_layers, layers, strict=True))
     return of_x, sums[0].to(weight.dtype), sums[1].to(bias.dtype), a, b, c, d
 
@@ -182,14 +192,14 @@ def _(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ANN401
-    *tensors, ctx.epsilon = inputs
-    _, mean, variance, pooled = output
-    ctx.save_for_backward(*tensors, mean, variance, pooled)
-    ctx.mark_non_differentiable(mean, variance, pooled)
+    *tensors, _ = inputs
+    _, mean, variance, inverse, *gate = output
+    ctx.save_for_backward(*tensors, mean, inverse, *gate)
+    ctx.mark_non_differentiable(mean, variance, inverse, *gate)
 
 
 def _backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-    return *_norm_act_gate_backward(gradient, *ctx.saved_tensors, ctx.epsilon), None
+    return *_norm_act_gate_backward(gradient, *ctx.saved_tensors), None
 
 
 _norm_act_gate.register_autograd(_backward, setup_context=_save)

@@ -38,6 +38,16 @@ class Normalization:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Statistics:
+    """Of each channel over the pixels of all images."""
+
+    mean: Float[Tensor, " C"]
+    variance: Float[Tensor, " C"]
+    """The biased one."""
+    inverse_deviation: Float[Tensor, " C"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Upstream:
     """The gradient of the activated value: ``gradient * factor + offset``."""
 
@@ -56,10 +66,33 @@ class Moving:
     """Of the batch's statistics, whose variance is the unbiased one."""
 
 
-def statistics(x: Float[Tensor, "N C H W"]) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
-    """Return mean and biased variance of each channel."""
+def statistics(x: Float[Tensor, "N C H W"], epsilon: float) -> Statistics:
+    """Return mean, biased variance and inverse deviation of each channel."""
     variance, mean = torch.var_mean(x.to(exact_dtype(x.dtype)), (0, 2, 3), correction=0)
-    return mean, variance
+    return Statistics(mean=mean, variance=variance, inverse_deviation=(variance + epsilon).rsqrt())
+
+
+def move(
+    mean: Float[Tensor, " C"],
+    variance: Float[Tensor, " C"],
+    *,
+    moving_mean: Float[Tensor, " C"],
+    moving_variance: Float[Tensor, " C"],
+    weight: float,
+    correction: float,
+) -> None:
+    """Move statistics in place by a share of the way to those of a batch.
+
+    Args:
+        mean: Of the batch.
+        variance: Of the batch, the biased one.
+        moving_mean: Changed in place.
+        moving_variance: Changed in place.
+        weight: The share.
+        correction: Makes the biased variance the unbiased one.
+    """
+    moving_mean.lerp_(mean.to(moving_mean.dtype), weight)
+    moving_variance.lerp_((variance * correction).to(moving_variance.dtype), weight)
 
 
 def activate(
@@ -86,17 +119,40 @@ def pooled(x: Float[Tensor, "N C H W"], norm: Normalization) -> Float[Tensor, "N
     return functional.silu(norm.normalized(x)).mean((2, 3))
 
 
-def pooled_product(
+def image_sums(
     x: Float[Tensor, "N C H W"], norm: Normalization, gradient: Float[Tensor, "N C H W"]
-) -> Float[Tensor, "N C"]:
-    """Return the sum over the pixels of ``gradient`` times the activated value."""
-    return (gradient * functional.silu(norm.normalized(x))).sum((2, 3))
+) -> Float[Tensor, "5 N C"]:
+    """Return five sums over the pixels, from which everything about a gate behind SiLU follows.
+
+    With the slope of SiLU at the normalised value: gradient times activated value, gradient times slope,
+    slope, and the last two times the whitened value.
+    """
+    whitened, slope = norm.whitened(x), _slope(norm.normalized(x))
+    gradient = gradient.to(whitened.dtype)
+    parts = (
+        gradient * functional.silu(norm.normalized(x)),
+        gradient * slope,
+        slope,
+        gradient * slope * whitened,
+        slope * whitened,
+    )
+    return torch.stack([part.sum((2, 3)) for part in parts])
+
+
+def joined_sums(
+    sums: Float[Tensor, "5 N C"], factor: Float[Tensor, "N C"], offset: Float[Tensor, "N C"]
+) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
+    """Return the gradients of weight and bias for an upstream gradient with these factors and offsets."""
+    _, gradients, slopes, whitened_gradients, whitened_slopes = sums.unbind()
+    of_weight = factor * whitened_gradients + offset * whitened_slopes
+    of_bias = factor * gradients + offset * slopes
+    return of_weight.sum(0), of_bias.sum(0)
 
 
 def gradient_sums(
     x: Float[Tensor, "N C H W"], norm: Normalization, upstream: Upstream, *, is_silu: bool
 ) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
-    """Return the gradients of weight and bias."""
+    """Return the gradients of weight and bias; the upstream gradient has no offset."""
     gradient = _normalized_gradient(x, norm, upstream, is_silu=is_silu)
     return (gradient * norm.whitened(x)).sum((0, 2, 3)), gradient.sum((0, 2, 3))
 
@@ -115,7 +171,7 @@ def input_gradient(
         x: Input of the norm.
         norm: With the statistics of ``x``.
         upstream: Gradient of the activated value.
-        sums: Of `gradient_sums`.
+        sums: Gradients of weight and bias.
         is_silu: Whether there is an activation.
     """
     count = x.numel() // x.shape[1]
@@ -133,9 +189,13 @@ def _normalized_gradient(x: Tensor, norm: Normalization, upstream: Upstream, *, 
         gradient = gradient + _of_images(upstream.offset)
     if not is_silu:
         return gradient
-    value = norm.normalized(x)
+    return gradient * _slope(norm.normalized(x))
+
+
+def _slope(value: Tensor) -> Tensor:
+    """Return the derivative of SiLU."""
     sigmoid = value.sigmoid()
-    return gradient * sigmoid * (1 + value * (1 - sigmoid))
+    return sigmoid * (1 + value * (1 - sigmoid))
 
 
 def _of_channels(values: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The passes of batch norm with its activation, in Triton: the twin of `effnet.kernels.norm_plain`.
 
-All activations have their channels last, as `effnet.kernels.dispatch.runs_on` makes sure.
+All activations have their channels last, as `effnet.kernels.dispatch.runs_on` makes sure. The sizes of tiles
+are those that were fastest for V2-S at 300 px on an H100.
 """
 
 from __future__ import annotations
@@ -14,15 +15,27 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from effnet.kernels import norm_programs as programs
+from effnet.kernels import norm_programs, norm_sum_programs
 from effnet.kernels.dispatch import exact_dtype, on_device_of
-from effnet.kernels.norm_plain import Normalization, Upstream
+from effnet.kernels.norm_plain import Normalization, Statistics, Upstream
 
-_TILE = 4096
-"""Elements of a tile: 32 for each of the 128 threads that share it."""
-_MOST_CHANNELS = 64
-_PROGRAMS = 1024
-"""About as many as keep a large GPU busy where each goes over many tiles."""
+_TILE = 2048
+"""Elements of a tile: 16 for each of the 128 threads that share it."""
+_SUM_TILE = 2048
+"""The same where sums are kept for each element of a tile."""
+_IMAGE_TILE = 1024
+"""The same where five are."""
+_MOST_CHANNELS = 128
+_MOST_SUM_CHANNELS = 64
+_WASTE = 1.4
+"""Tiles are as wide as possible, but have at most so many times the channels that there are."""
+_PROGRAMS = 4096
+"""Most of those that go over tiles."""
+_SUM_PROGRAMS = 1056
+"""Most of those that sum: eight for each multiprocessor of an H100."""
+_PARTS, _PART_CHANNELS = 128, 16
+"""Tile of those that add up what others have summed."""
+_MOVED = 128
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,41 +50,60 @@ class _Tiling:
     exact: torch.dtype
 
     @property
+    def tiles(self) -> int:
+        """Tiles below each other."""
+        return triton.cdiv(self.rows, self.tile_rows)
+
+    @property
     def columns(self) -> int:
         """Tiles side by side."""
         return triton.cdiv(self.channels, self.tile_channels)
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """A program for each tile."""
-        return triton.cdiv(self.rows, self.tile_rows), self.columns
+    def grid(self, programs: int) -> tuple[int, int]:
+        """Return at most so many programs, where there are fewer tiles one for each."""
+        return min(self.tiles, max(programs // self.columns, 1)), self.columns
 
     @property
-    def share(self) -> int:
-        """Rows of each program where only `_PROGRAMS` share them: a multiple of a tile's."""
-        parts = min(max(_PROGRAMS // self.columns, 1), triton.cdiv(self.rows, self.tile_rows))
-        return triton.cdiv(triton.cdiv(self.rows, parts), self.tile_rows) * self.tile_rows
+    def unit(self) -> int:
+        """What the channels are known to be a multiple of: 16 bytes in bf16."""
+        return 8 if self.channels % 8 == 0 else 1
 
     @property
-    def parts(self) -> int:
-        """Programs that share the rows."""
-        return triton.cdiv(self.rows, self.share)
+    def units(self) -> int:
+        """How many of them there are."""
+        return self.channels // self.unit
 
     @property
     def constants(self) -> dict[str, object]:
-        """What every program is compiled for."""
-        exact = tl.float64 if self.exact == torch.float64 else tl.float32
-        return {"CHANNELS": self.tile_channels, "EXACT": exact}
+        """What every program on an activation is compiled for."""
+        return {
+            "ROWS": self.tile_rows,
+            "CHANNELS": self.tile_channels,
+            "UNIT": self.unit,
+            "EXACT": _exact(self.exact),
+        }
 
 
-def _tiling(x: Tensor) -> _Tiling:
+def _exact(dtype: torch.dtype) -> object:
+    return tl.float64 if dtype == torch.float64 else tl.float32
+
+
+def _tile_channels(channels: int, most: int) -> int:
+    """Return a power of two: as many channels as make few of a row's tiles' wasted."""
+    width = min(triton.next_power_of_2(channels), most)
+    while width > 32 and triton.cdiv(channels, width) * width > _WASTE * channels:
+        width //= 2
+    return width
+
+
+def _tiling(x: Tensor, tile: int, most: int) -> _Tiling:
     images, channels, height, width = x.shape
-    tile_channels = min(triton.next_power_of_2(channels), _MOST_CHANNELS)
+    tile_channels = _tile_channels(channels, most)
     return _Tiling(
         rows=images * height * width,
         channels=channels,
         pixels=height * width,
-        tile_rows=_TILE // tile_channels,
+        tile_rows=tile // tile_channels,
         tile_channels=tile_channels,
         exact=exact_dtype(x.dtype),
     )
@@ -81,40 +113,59 @@ def _empty(x: Tensor, shape: Iterable[int]) -> Tensor:
     return torch.empty(tuple(shape), dtype=exact_dtype(x.dtype), device=x.device)
 
 
+def _numbers(x: Tensor, count: int) -> list[Tensor]:
+    """Return so many tensors with a number for each channel; no two have the same memory."""
+    return [_empty(x, x.shape[1:2]) for _ in range(count)]
+
+
 def _arguments(norm: Normalization) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return norm.mean, norm.inverse_deviation, norm.weight, norm.bias
 
 
-def statistics(x: Float[Tensor, "N C H W"]) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
-    """Return mean and biased variance of each channel."""
-    tiling = _tiling(x)
-    part_means, part_squares = _empty(x, (2, tiling.parts, tiling.channels)).unbind()
-    mean, variance = _empty(x, (tiling.channels,)), _empty(x, (tiling.channels,))
+def statistics(x: Float[Tensor, "N C H W"], epsilon: float) -> Statistics:
+    """Return mean, biased variance and inverse deviation of each channel."""
+    tiling = _tiling(x, _SUM_TILE, _MOST_SUM_CHANNELS)
+    parts, columns = tiling.grid(_SUM_PROGRAMS)
+    part_means, part_squares = _empty(x, (2, parts, tiling.channels)).unbind()
+    mean, variance, inverse = _numbers(x, 3)
     with on_device_of(x):
-        programs.statistics_program[tiling.parts, tiling.columns](
-            x,
-            part_means,
-            part_squares,
-            tiling.rows,
-            tiling.channels,
-            tiling.share,
-            ROWS=tiling.tile_rows,
-            **tiling.constants,
+        norm_sum_programs.statistics_program[parts, columns](
+            x, part_means, part_squares, tiling.rows, tiling.units, tiling.tiles, **tiling.constants
         )
-        programs.merge_program[(tiling.columns,)](
+        norm_sum_programs.merge_program[(triton.cdiv(tiling.channels, _PART_CHANNELS),)](
             x,
             part_means,
             part_squares,
             mean,
             variance,
+            inverse,
             tiling.rows,
             tiling.channels,
-            tiling.share,
-            tiling.parts,
-            PARTS=tiling.tile_rows,
-            **tiling.constants,
+            tiling.tiles,
+            parts,
+            EPSILON=epsilon,
+            ROWS=tiling.tile_rows,
+            PARTS=_PARTS,
+            CHANNELS=_PART_CHANNELS,
+            EXACT=_exact(tiling.exact),
         )
-    return mean, variance
+    return Statistics(mean=mean, variance=variance, inverse_deviation=inverse)
+
+
+def move(
+    mean: Float[Tensor, " C"],
+    variance: Float[Tensor, " C"],
+    *,
+    moving_mean: Float[Tensor, " C"],
+    moving_variance: Float[Tensor, " C"],
+    weight: float,
+    correction: float,
+) -> None:
+    """Move statistics in place by a share of the way to those of a batch."""
+    with on_device_of(mean):
+        norm_sum_programs.move_program[(triton.cdiv(len(mean), _MOVED),)](
+            mean, variance, moving_mean, moving_variance, len(mean), weight, correction, CHANNELS=_MOVED
+        )
 
 
 def activate(
@@ -126,21 +177,21 @@ def activate(
     identity: Float[Tensor, "N C H W"] | None = None,
 ) -> Float[Tensor, "N C H W"]:
     """Return ``identity + factor * activation(normalised x)``; what is None is left out."""
-    tiling, out = _tiling(x), torch.empty_like(x)
+    tiling, out = _tiling(x, _TILE, _MOST_CHANNELS), torch.empty_like(x)
     with on_device_of(x):
-        programs.activate_program[tiling.grid](
+        norm_programs.activate_program[tiling.grid(_PROGRAMS)](
             x,
             *_arguments(norm),
             factor,
             identity,
             out,
             tiling.rows,
-            tiling.channels,
+            tiling.units,
             tiling.pixels,
+            tiling.tiles,
             HAS_FACTOR=factor is not None,
             HAS_IDENTITY=identity is not None,
             IS_SILU=is_silu,
-            ROWS=tiling.tile_rows,
             **tiling.constants,
         )
     return out
@@ -148,59 +199,81 @@ def activate(
 
 def pooled(x: Float[Tensor, "N C H W"], norm: Normalization) -> Float[Tensor, "N C"]:
     """Return the mean over the pixels of the activated value."""
-    return _pool(x, norm, None)
-
-
-def pooled_product(
-    x: Float[Tensor, "N C H W"], norm: Normalization, gradient: Float[Tensor, "N C H W"]
-) -> Float[Tensor, "N C"]:
-    """Return the sum over the pixels of ``gradient`` times the activated value."""
-    return _pool(x, norm, gradient)
-
-
-def _pool(x: Tensor, norm: Normalization, gradient: Tensor | None) -> Tensor:
-    tiling, out = _tiling(x), _empty(x, x.shape[:2])
+    tiling, out = _tiling(x, _SUM_TILE, _MOST_SUM_CHANNELS), _empty(x, x.shape[:2])
     with on_device_of(x):
-        programs.pool_program[len(x), tiling.columns](
-            x,
-            gradient,
-            *_arguments(norm),
-            out,
-            tiling.channels,
-            tiling.pixels,
-            HAS_GRADIENT=gradient is not None,
-            ROWS=tiling.tile_rows,
-            **tiling.constants,
+        norm_sum_programs.pool_program[len(x), tiling.columns](
+            x, *_arguments(norm), out, tiling.units, tiling.pixels, **tiling.constants
         )
     return out
+
+
+def image_sums(
+    x: Float[Tensor, "N C H W"], norm: Normalization, gradient: Float[Tensor, "N C H W"]
+) -> Float[Tensor, "5 N C"]:
+    """Return what `effnet.kernels.norm_plain.image_sums` does."""
+    tiling, out = _tiling(x, _IMAGE_TILE, _MOST_SUM_CHANNELS), _empty(x, (5, *x.shape[:2]))
+    with on_device_of(x):
+        norm_sum_programs.image_sums_program[len(x), tiling.columns](
+            x, gradient, *_arguments(norm), out, tiling.units, tiling.pixels, **tiling.constants
+        )
+    return out
+
+
+def joined_sums(
+    sums: Float[Tensor, "5 N C"], factor: Float[Tensor, "N C"], offset: Float[Tensor, "N C"]
+) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
+    """Return the gradients of weight and bias."""
+    images, channels = factor.shape
+    of_weight, of_bias = _numbers(factor, 2)
+    with on_device_of(sums):
+        norm_sum_programs.join_program[(triton.cdiv(channels, _PART_CHANNELS),)](
+            sums,
+            factor,
+            offset,
+            of_weight,
+            of_bias,
+            images,
+            channels,
+            IMAGES=_PARTS,
+            CHANNELS=_PART_CHANNELS,
+            EXACT=_exact(sums.dtype),
+        )
+    return of_weight, of_bias
 
 
 def gradient_sums(
     x: Float[Tensor, "N C H W"], norm: Normalization, upstream: Upstream, *, is_silu: bool
 ) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
-    """Return the gradients of weight and bias."""
-    tiling = _tiling(x)
-    parts = _empty(x, (2, tiling.parts, tiling.channels))
+    """Return the gradients of weight and bias; the upstream gradient has no offset."""
+    tiling = _tiling(x, _SUM_TILE, _MOST_SUM_CHANNELS)
+    parts, columns = tiling.grid(_SUM_PROGRAMS)
+    sums, (of_weight, of_bias) = _empty(x, (2, parts, tiling.channels)), _numbers(x, 2)
     with on_device_of(x):
-        programs.gradient_sums_program[tiling.parts, tiling.columns](
+        norm_sum_programs.gradient_sums_program[parts, columns](
             x,
             upstream.gradient,
             *_arguments(norm),
             upstream.factor,
-            upstream.offset,
-            parts[0],
-            parts[1],
+            sums,
             tiling.rows,
-            tiling.channels,
+            tiling.units,
             tiling.pixels,
-            tiling.share,
+            tiling.tiles,
             HAS_FACTOR=upstream.factor is not None,
-            HAS_OFFSET=upstream.offset is not None,
             IS_SILU=is_silu,
-            ROWS=tiling.tile_rows,
             **tiling.constants,
         )
-    return parts[0].sum(0), parts[1].sum(0)
+        norm_sum_programs.add_parts_program[(triton.cdiv(tiling.channels, _PART_CHANNELS),)](
+            sums,
+            of_weight,
+            of_bias,
+            parts,
+            tiling.channels,
+            PARTS=_PARTS,
+            CHANNELS=_PART_CHANNELS,
+            EXACT=_exact(tiling.exact),
+        )
+    return of_weight, of_bias
 
 
 def input_gradient(
@@ -217,12 +290,12 @@ def input_gradient(
         x: Input of the norm.
         norm: With the statistics of ``x``.
         upstream: Gradient of the activated value.
-        sums: Of `gradient_sums`.
+        sums: Gradients of weight and bias.
         is_silu: Whether there is an activation.
     """
-    tiling, out = _tiling(x), torch.empty_like(x)
+    tiling, out = _tiling(x, _TILE, _MOST_CHANNELS), torch.empty_like(x)
     with on_device_of(x):
-        programs.input_gradient_program[tiling.grid](
+        norm_programs.input_gradient_program[tiling.grid(_PROGRAMS)](
             x,
             upstream.gradient,
             *_arguments(norm),
@@ -231,12 +304,12 @@ def input_gradient(
             *sums,
             out,
             tiling.rows,
-            tiling.channels,
+            tiling.units,
             tiling.pixels,
+            tiling.tiles,
             HAS_FACTOR=upstream.factor is not None,
             HAS_OFFSET=upstream.offset is not None,
             IS_SILU=is_silu,
-            ROWS=tiling.tile_rows,
             **tiling.constants,
         )
     return out

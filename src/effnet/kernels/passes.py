@@ -8,30 +8,30 @@ import torch
 from torch import Tensor
 
 from effnet.kernels import norm_plain
-from effnet.kernels.dispatch import exact_dtype, runs_on
+from effnet.kernels.dispatch import exact_dtype, runs_on, runs_on_channels
 from effnet.kernels.norm_plain import Normalization
 
 
 def passes_for(*activations: Tensor | None) -> ModuleType:
     """Return the module whose passes work on these activations, `norm_triton` or its twin."""
-    if not runs_on(*activations):
-        return norm_plain
+    return _by_triton() if runs_on(*activations) else norm_plain
+
+
+def passes_for_channels(*tensors: Tensor) -> ModuleType:
+    """Return the module whose passes work on tensors with a number for each channel."""
+    return _by_triton() if runs_on_channels(*tensors) else norm_plain
+
+
+def _by_triton() -> ModuleType:
     from effnet.kernels import norm_triton  # noqa: PLC0415 - Triton is optional
 
     return norm_triton
 
 
-def normalization(
-    x: Tensor, weight: Tensor, bias: Tensor, *, mean: Tensor, variance: Tensor, epsilon: float
-) -> Normalization:
+def normalization(x: Tensor, weight: Tensor, bias: Tensor, *, mean: Tensor, inverse: Tensor) -> Normalization:
     """Return what normalises ``x``, in the type that is computed in."""
     exact = exact_dtype(x.dtype)
-    return Normalization(
-        mean=mean,
-        inverse_deviation=(variance + epsilon).rsqrt(),
-        weight=weight.to(exact),
-        bias=bias.to(exact),
-    )
+    return Normalization(mean=mean, inverse_deviation=inverse, weight=weight.to(exact), bias=bias.to(exact))
 
 
 def laid_out_as(x: Tensor, gradient: Tensor) -> Tensor:
