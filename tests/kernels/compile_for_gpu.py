@@ -32,13 +32,14 @@ class Compiler:
     def __getitem__(self, grid: tuple[int, ...]) -> Compiler:
         return self
 
-    def __call__(self, *arguments: Any, **constants: Any) -> None:
+    def __call__(self, *arguments: Any, num_warps: int = 4, **constants: Any) -> None:
         names = self.program.arg_names
         values = dict(zip(names, arguments, strict=False)) | constants
         assert set(values) == set(names), self.program
         kinds = {name: self._kind(name, values[name], constants) for name in names}
         fixed = {(index,): values[name] for index, name in enumerate(names) if kinds[name] == "constexpr"}
-        triton.compile(ASTSource(fn=self.program, signature=kinds, constexprs=fixed), target=HOPPER)
+        source = ASTSource(fn=self.program, signature=kinds, constexprs=fixed)
+        triton.compile(source, target=HOPPER, options={"num_warps": num_warps})
         print(self.program.__name__)
 
     @staticmethod
@@ -75,14 +76,14 @@ def compile_norm(dtype: torch.dtype) -> None:
 
 def compile_depthwise(dtype: torch.dtype) -> None:
     x = torch.zeros(2, 48, 7, 7, dtype=dtype).to(memory_format=torch.channels_last)
-    for size, stride in ((5, 1), (3, 2)):
+    for size, stride in ((3, 1), (5, 1), (3, 2)):
         geometry = Geometry(kernel_size=size, stride=stride, top=1, bottom=2, left=1, right=2)
         weight = torch.zeros(48, 1, size, size)
         gradient = torch.zeros(2, 48, *geometry.out_size(7, 7), dtype=dtype)
         gradient = gradient.to(memory_format=torch.channels_last)
         depthwise_triton.weight_gradient(gradient, x, geometry)
-    depthwise_triton.convolve(x, weight, geometry)
-    depthwise_triton.input_gradient(gradient, weight, geometry, height=7, width=7)
+        depthwise_triton.convolve(x, weight, geometry)
+        depthwise_triton.input_gradient(gradient, weight, geometry, height=7, width=7)
 
 
 if __name__ == "__main__":
