@@ -61,9 +61,7 @@ def compile_norm(dtype: torch.dtype) -> None:
     x = torch.zeros(2, 48, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
     found = norm_triton.statistics(x, 1e-3)
     mean, factor = found.mean, found.mean.expand(2, 48)
-    norm_triton.move(
-        mean, found.variance, moving_mean=mean, moving_variance=mean, weight=0.5, correction=1.5
-    )
+    norm_triton.move(mean, found.variance, moving_mean=mean, moving_variance=mean, weight=0.5, correction=1.5)
     norm = Normalization(mean=mean, inverse_deviation=found.inverse_deviation, weight=mean, bias=mean)
     norm_triton.pooled(x, norm)
     norm_triton.joined_sums(norm_triton.image_sums(x, norm, x), factor, factor)

@@ -1,8 +1,8 @@
 """What each program of `effnet.kernels.depthwise_triton` does.
 
 Activations are "N H W C" in memory. Weights are "C by taps", a tap being a place of the kernel. There are
-``units`` times ``UNIT`` channels, so that the compiler knows how far pixels are aligned. ``EXACT`` is the type
-to compute in.
+``units`` times ``UNIT`` channels, so that the compiler knows how far pixels are aligned. ``EXACT`` is the
+type to compute in.
 
 Two programs are for kernels of 3 x 3 that move by one pixel, as most are. They go down the rows of an image
 and read each of them once for each column of the kernel: what a row adds to its neighbours is kept. The

@@ -116,9 +116,12 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     ctx.save_for_backward(x, weight, bias, mean, inverse, keep)
     ctx.has_identity = identity is not None
     ctx.mark_non_differentiable(mean, variance, inverse)
+    ctx.set_materialize_grads(False)  # Or each of those gets a gradient of zeros.
 
 
-def _backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+def _backward(ctx: Any, gradient: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    if gradient is None:
+        return (None,) * 7
     gradients = _norm_act_backward(gradient, *ctx.saved_tensors, ctx.is_silu)
     return *gradients, None, gradient if ctx.has_identity else None, None, None
 

@@ -196,9 +196,12 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     _, mean, variance, inverse, *gate = output
     ctx.save_for_backward(*tensors, mean, inverse, *gate)
     ctx.mark_non_differentiable(mean, variance, inverse, *gate)
+    ctx.set_materialize_grads(False)  # Or each of those gets a gradient of zeros.
 
 
-def _backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+def _backward(ctx: Any, gradient: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    if gradient is None:
+        return (None,) * 8
     return *_norm_act_gate_backward(gradient, *ctx.saved_tensors), None
 
 

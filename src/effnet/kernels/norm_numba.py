@@ -309,11 +309,10 @@ class _NormActGate(torch.autograd.Function):
         x, weight, bias, mean, inverse, pooled, reduced, value, *layers = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         norm, blocks = _Normalization(mean, inverse, weight, bias), _by_image(x)
-        gate = Gate(
-            reduce_weight=layers[0], expand_weight=layers[2], pooled=pooled, reduced=reduced, value=value
-        )
+        gate = Gate(pooled=pooled, reduced=reduced, value=value)
         sums = _gradient_sums(x, gradient, norm, blocks, is_silu=True, has_gate=True)
-        of_pooled, of_layers = gate.gradients(_over_images(blocks, sums[4], x.dtype, 1))
+        of_value = _over_images(blocks, sums[4], x.dtype, 1)
+        of_pooled, of_layers = gate.gradients(of_value, layers[0], layers[2])
         gradients = _input_gradient(
             x,
             gradient,

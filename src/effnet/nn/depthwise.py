@@ -39,7 +39,8 @@ def convolve(
     Numba's kernels leave to the layer itself what they do not know or what it does as fast.
     """
     activation, device, stride = x, x.device.type, conv.stride[0]
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    # Asked like this, as torch 2.11 cannot compile `torch.amp.is_autocast_available`.
+    if device != "meta" and torch.is_autocast_enabled(device):
         # Only the activation: the kernels read exact weights.
         activation = x.to(torch.get_autocast_dtype(device))
     if kernels != "numba":

@@ -113,14 +113,13 @@ def _moving(norm: nn.BatchNorm2d) -> Moving | None:
 @torch.no_grad()
 def _move_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, *, count: int) -> None:
     """Do to the running statistics what `nn.BatchNorm2d` does."""
-    moving = norm.running_mean, norm.running_var
-    if moving[0] is None or moving[1] is None or norm.num_batches_tracked is None:
+    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         return
     correction = count / (count - 1)
     if norm.momentum is not None:
-        move_statistics(*moving, mean, variance, norm.momentum, correction)
+        move_statistics(norm.running_mean, norm.running_var, mean, variance, norm.momentum, correction)
         return
     # torch's rule where there is no momentum: the mean over all batches.
     weight = 1 / norm.num_batches_tracked
-    for kept, found in zip(moving, (mean, variance * correction), strict=True):
-        kept.lerp_(found.to(kept.dtype), weight)
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), weight)
+    norm.running_var.lerp_((variance * correction).to(norm.running_var.dtype), weight)
