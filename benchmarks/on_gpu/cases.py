@@ -23,7 +23,7 @@ class Way:
     kernels: str = "plain"
     """Of effnet's training steps."""
     compile: str = "off"
-    """Mode of ``torch.compile``; compiling is done before anything is timed, for all ways at once."""
+    """``train.compile``; compiling is done before anything is timed, for all ways at once."""
     is_graph: bool = False
     """Recorded as a CUDA graph and replayed."""
     recomputing: Literal[False, True, "selective"] = False
@@ -34,12 +34,12 @@ class Way:
     @property
     def needs_gpu(self) -> bool:
         """Whether a processor has nothing of the kind."""
-        return self.is_graph or self.compile == "reduce-overhead"
+        return self.is_graph or self.compile in {"graphs", "reduce-overhead"}
 
     @property
     def is_compiled(self) -> bool:
         """By ``torch.compile``."""
-        return self.compile != "off"
+        return self.compile not in {"off", "graphs"}
 
 
 STEP = (
@@ -58,6 +58,14 @@ TRAIN = (
         needs=("triton",),
     ),
     Way(
+        name="effnet graphs",
+        library="effnet",
+        includes=STEP + "train.kernels=triton-norm, train.compile=graphs",
+        kernels="triton-norm",
+        compile="graphs",
+        needs=("triton",),
+    ),
+    Way(
         name="timm compiled",
         library="timm",
         includes=STEP + "as `timm`, the network by torch.compile, static shapes",
@@ -65,17 +73,23 @@ TRAIN = (
         needs=("timm", "triton"),
     ),
     Way(
-        name="effnet compiled triton",
+        name="effnet compiled",
         library="effnet",
-        includes=STEP + "train.kernels=triton, train.compile=default",
-        kernels="triton",
+        includes=STEP + "train.compile=default",
         compile="default",
         needs=("triton",),
     ),
     Way(
-        name="effnet compiled",
+        name="effnet graphs plain",
         library="effnet",
-        includes=STEP + "train.compile=default",
+        includes=STEP + "train.compile=graphs",
+        compile="graphs",
+    ),
+    Way(
+        name="effnet compiled triton",
+        library="effnet",
+        includes=STEP + "train.kernels=triton, train.compile=default",
+        kernels="triton",
         compile="default",
         needs=("triton",),
     ),
@@ -103,7 +117,7 @@ TRAIN = (
         needs=("triton",),
     ),
     Way(
-        name="effnet graphs",
+        name="effnet compiled graphs",
         library="effnet",
         includes=STEP + "train.kernels=triton, train.compile=reduce-overhead",
         kernels="triton",
@@ -136,7 +150,7 @@ INFER = (
         needs=("timm", "triton"),
     ),
 )
-ESSENTIAL = {"train": 5, "infer": 5}
+ESSENTIAL = {"train": 6, "infer": 5}
 """Ways that take part in every case; the others only in the first of their kind."""
 
 

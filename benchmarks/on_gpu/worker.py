@@ -17,7 +17,7 @@ from side_by_side.answering import answer_all
 from side_by_side.case import Case, Precision
 
 from effnet.profiling.device import Setting, measure_peaks
-from effnet.training.preflight import synchronize
+from effnet.training.preflight import peak_memory, synchronize
 from effnet.training.timing import time_calls
 from on_gpu.cases import INFER, TRAIN
 from on_gpu.shares import measure_shares
@@ -98,7 +98,7 @@ class Process:
         if self._device.type != "cuda":
             return {"peak_bytes": None, "reserved_bytes": None}
         return {
-            "peak_bytes": torch.cuda.max_memory_allocated(),
+            "peak_bytes": peak_memory(self._device),
             "reserved_bytes": torch.cuda.max_memory_reserved(),
         }
 

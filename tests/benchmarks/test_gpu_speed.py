@@ -141,17 +141,22 @@ def test_who_takes_part_and_who_does_not(everything_is_there):
     everyone = cases.ways_of(full, device="cuda", compiles=True)
     assert [way.name for way in everyone.ways] == [way.name for way in cases.TRAIN]
     some = cases.ways_of(short, device="cuda", compiles=True)
-    assert {"effnet", "timm", "timm compiled", "effnet compiled triton"} <= {way.name for way in some.ways}
-    assert some.left_out["effnet graphs"] == "in the first training case only"
+    ours = ("effnet", "effnet triton", "effnet graphs", "effnet compiled")
+    assert {way.name for way in some.ways} == {*ours, "timm", "timm compiled"}
+    for name in ("effnet graphs plain", "effnet compiled graphs"):
+        assert some.left_out[name] == "in the first training case only"
     processor = cases.ways_of(full, device="cpu", compiles=False)
-    assert processor.left_out["effnet graphs"] == "there are no CUDA graphs on a processor"
+    for name in ("effnet graphs", "effnet graphs plain", "effnet compiled graphs"):
+        assert processor.left_out[name] == "there are no CUDA graphs on a processor"
     assert not any(way.is_compiled for way in processor.ways)
+    uncompiled = cases.ways_of(full, device="cuda", compiles=False)
+    assert {"effnet graphs", "effnet graphs plain"} <= {way.name for way in uncompiled.ways}
 
 
 def test_what_is_not_installed_is_left_out(monkeypatch):
     monkeypatch.setattr(cases, "find_spec", lambda _: None)
     found = cases.ways_of(cases.PLAN[0], device="cuda", compiles=True)
-    assert [way.name for way in found.ways] == ["effnet"]
+    assert [way.name for way in found.ways] == ["effnet", "effnet graphs plain"]
     assert found.left_out["timm compiled"] == "not installed: timm, triton"
 
 
@@ -170,7 +175,7 @@ class Failing(Here):
     def answer(self, deadline):
         if self._way == "timm compiled":
             raise gpu_speed.OutOfTimeError
-        if self._way == "effnet compiled triton" and self.asked.count(self._way) == 1:
+        if self._way == "effnet compiled" and self.asked.count(self._way) == 1:
             raise RuntimeError("out of memory")
         if self._way == "effnet triton":
             raise RuntimeError("broken")
@@ -184,10 +189,10 @@ def test_who_fails_beside_others_tries_again_alone(everything_is_there, tmp_path
     everyone = cases.ways_of(cases.PLAN[1], device="cuda", compiles=True).ways
     ways, about = bench._prepared(cases.PLAN[1], everyone, str(tmp_path), 0.0, left_out)
     bench.close()
-    assert [way.name for way in ways] == ["effnet", "timm", "effnet compiled triton"]
+    assert [way.name for way in ways] == ["effnet", "timm", "effnet graphs", "effnet compiled"]
     assert set(about) == {way.name for way in ways}
     assert left_out == {"effnet triton": "broken", "timm compiled": "it was not compiled in time"}
-    assert Failing.asked[-1] in {"effnet triton", "effnet compiled triton"}
+    assert Failing.asked[-1] in {"effnet triton", "effnet compiled"}
 
 
 def test_an_earlier_call_is_kept_where_that_is_asked_for(tmp_path):

@@ -10,7 +10,14 @@ from effnet.arch import load_spec
 from effnet.config import AugmentConfig, Config, DataConfig, ModelConfig, ProgressiveConfig, TrainConfig
 from effnet.training import tuned
 from effnet.training.experiment import prepare_experiment
-from effnet.training.tuned import apply_choice, compute_subject, find_choice, keep_choice, loader_subject
+from effnet.training.tuned import (
+    apply_choice,
+    compute_subject,
+    find_choice,
+    keep_choice,
+    loader_subject,
+    with_tuned,
+)
 
 CPU = torch.device("cpu")
 SIZES = (32, 48, 64)
@@ -70,6 +77,21 @@ def test_kernels_that_were_kept_are_used_unless_the_run_is_compiled():
     assert prepare_experiment(compiled).config.train.kernels == "plain"
     plain = replace(_config(), train=replace(_config().train, kernels="plain"))
     assert prepare_experiment(plain).config.train.kernels == "plain"
+
+
+def test_recorded_passes_that_were_kept_are_for_one_process_alone():
+    spec = load_spec("v2-b0")
+    keep_choice(compute_subject(spec, SIZES, CPU), {"train.compile": "graphs", "train.kernels": "triton"})
+
+    def train_of(*, is_alone: bool, **train) -> TrainConfig:
+        config = Config(train=TrainConfig(**train))
+        return with_tuned(config, spec, SIZES, CPU, precision="fp32", is_alone=is_alone).train
+
+    assert train_of(is_alone=True).compile == "graphs"
+    assert train_of(is_alone=False).compile == "off"
+    # What is asked for stays, and has the kernels that were measured.
+    assert train_of(is_alone=False, compile="graphs").compile == "graphs"
+    assert train_of(is_alone=True, compile="graphs").kernels == "triton"
 
 
 def test_classes_and_the_order_of_stages_do_not_matter():

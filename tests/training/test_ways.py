@@ -40,7 +40,7 @@ GPU = Choices(
     kernels=("plain", "triton-norm", "triton"),
     memory_formats=("channels_last", "contiguous"),
     precisions=("bf16", "fp32"),
-    modes=("off", "default", "reduce-overhead", "max-autotune-no-cudagraphs"),
+    modes=("off", "graphs", "default", "reduce-overhead", "max-autotune-no-cudagraphs"),
 )
 
 
@@ -60,6 +60,8 @@ def test_choices_on_a_processor_and_on_a_gpu():
     assert choices(CPU, compiles=True).modes == ("off", "default")
     assert choices(CPU, compiles=True).precisions == ("fp32",)
     assert choices(CUDA, compiles=True, kernels="triton").modes == GPU.modes
+    # To record takes a second, and needs no compiler.
+    assert choices(CUDA, compiles=False).modes == ("off", "graphs")
     # What a run does without being measured comes first.
     assert choices(CUDA, compiles=False).precisions == ("bf16", "fp32")
 
@@ -100,12 +102,33 @@ def test_few_of_all_combinations_are_measured():
         # fp32 takes too long for any kernels to make good.
         "triton-norm channels_last bf16 off",
         "triton channels_last bf16 off",
+        # What is slow to launch may be fast to replay, so the fastest with each kernels is recorded.
+        "plain channels_last bf16 graphs",
+        "triton-norm channels_last bf16 graphs",
+        "triton channels_last bf16 graphs",
         # The compiler may do with plain kernels what the others do.
         "triton channels_last bf16 default",
         "plain channels_last bf16 default",
         "triton channels_last bf16 reduce-overhead",
         "triton channels_last bf16 max-autotune-no-cudagraphs",
     ]
+
+
+def test_without_compilation_the_fastest_with_each_kernels_is_recorded():
+    given = replace(GPU, modes=("off", "graphs"), kernels=("plain", "triton"))
+    measured = measure(given, {"fp32": 1.4, "contiguous": 0.9})
+    assert [way for way in measured if way.endswith("graphs")] == [
+        "plain contiguous bf16 graphs",
+        "triton channels_last bf16 graphs",
+    ]
+    assert measured[-1].endswith("graphs")
+
+
+def test_what_is_recorded_is_compiled_by_nothing():
+    way = Compute(kernels="plain", memory_format="channels_last", precision="bf16", compile="graphs")
+    assert not way.is_compiled
+    assert not replace(way, compile="off").is_compiled
+    assert replace(way, compile="reduce-overhead").is_compiled
 
 
 def test_kernels_are_tried_on_channels_last_whichever_format_is_faster_and_in_both_precisions():

@@ -18,6 +18,7 @@ from effnet.recipes import config_to_toml, resolve_config
 from effnet.training.display import open_display
 from effnet.training.experiment import Experiment, prepare_experiment, sizes_needed
 from effnet.training.fitting import with_fitting_micro_batch
+from effnet.training.graphs import check_recording
 from effnet.training.journal import Run, create_run, default_run_path, holds_run, open_run
 from effnet.training.keeper import checkpoints_in
 from effnet.training.kernel_choice import check_kernels, kernels_line
@@ -119,6 +120,7 @@ def start_run(
         _check_out(path, Path(experiment.config.data.source))
         check_tracking(experiment.config.tracking)
         check_kernels(experiment.config.train, experiment.device)
+        check_recording(experiment)
         if processes.is_first:
             run = create_run(path, config_to_toml(experiment.config))
             write_split(run.split_path, experiment.data)

@@ -82,7 +82,7 @@ def _print_compute(tuning: ComputeTuning) -> None:
         [_compute_row(candidate, len(sizes), tuning) for candidate in tuning.candidates],
         title="images a second of training steps, by the way they are computed",
     )
-    if any(candidate.compute.compile != "off" for candidate in tuning.candidates):
+    if any(candidate.compute.is_compiled for candidate in tuning.candidates):
         typer.echo("the start counts where the network is compiled, which every run does anew")
     for candidate in tuning.candidates:
         if candidate.failure:

@@ -62,9 +62,13 @@ class TrainConfig:
     it, else fp32. ``fp16`` scales the loss, and leaves out steps whose gradients are not finite."""
     memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
     """``auto``: what ``effnet tune`` found, else ``channels_last``."""
-    compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune-no-cudagraphs"] = "auto"
-    """Mode of ``torch.compile``, which compiles the network once for each image size. ``auto``: what ``effnet
-    tune`` found, else ``off``."""
+    compile: Literal["auto", "off", "graphs", "default", "reduce-overhead", "max-autotune-no-cudagraphs"] = (
+        "auto"
+    )
+    """``graphs``, on a GPU: no compiler; a step's forward and backward pass is recorded once for each image
+    size, as a CUDA graph, and replayed, with the same results bit for bit. Else the mode of
+    ``torch.compile``, which compiles the network once for each image size. ``auto``: what ``effnet tune``
+    found, else ``off``."""
     kernels: Literal["auto", "plain", "triton-norm", "triton", "numba"] = "auto"
     """``auto``: what ``effnet tune`` found, else ``numba`` on a processor where Numba is installed and steps
     are in single precision or bf16 and not compiled, else ``plain``. ``numba``, on a processor: depthwise

@@ -1,9 +1,10 @@
-"""Networks that are compiled for each image size."""
+"""Networks that are compiled for each image size, and those that run as they are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import nn
@@ -14,11 +15,12 @@ from effnet.schedule.progressive import StageSettings
 
 _SPARE_GRAPHS = 8
 """Besides two a size: the phase in which only the classifier learns, a micro-batch of another size."""
+_AS_IT_IS = ContextVar("as_it_is", default=False)
 
 
 def is_compiled(config: Config) -> bool:
-    """Whether a run's network is compiled."""
-    return config.train.compile not in {"auto", "off"}
+    """Whether a run's network is compiled, which takes so long that it is done before the steps."""
+    return config.train.compile not in {"auto", "off", "graphs"}
 
 
 def compile_network(model: nn.Module, config: Config, stages: Iterable[StageSettings]) -> None:
@@ -35,14 +37,16 @@ def compile_network(model: nn.Module, config: Config, stages: Iterable[StageSett
     Raises:
         UserError: The configuration also recomputes blocks in the backward pass.
     """
-    if not is_compiled(config):
+    if config.train.compile in {"auto", "off"}:
         return
     if config.model.gradient_checkpointing:
+        reason = "the compiler cannot look into" if is_compiled(config) else "a CUDA graph cannot record"
         raise UserError(
             f"train.compile '{config.train.compile}' and model.gradient_checkpointing do not go together: "
-            "the compiler cannot look into recomputed blocks; switch one of them off, or set a smaller "
-            "train.micro_batch_size"
+            f"{reason} recomputed blocks; switch one of them off, or set a smaller train.micro_batch_size"
         )
+    if not is_compiled(config):
+        return
     sizes = {(stage.image_size, stage.batch_size) for stage in stages}
     # Behind the limit the compiler would go on without compiling, and say so once.
     limit = 2 * len(sizes) + _SPARE_GRAPHS
@@ -51,7 +55,7 @@ def compile_network(model: nn.Module, config: Config, stages: Iterable[StageSett
 
 
 def replays_graphs(config: Config, device: torch.device) -> bool:
-    """Whether the passes of a run are CUDA graphs, which write to the same memory every time."""
+    """Whether the compiler makes CUDA graphs of a run's passes, which write to the same memory every time."""
     return config.train.compile == "reduce-overhead" and device.type == "cuda"
 
 
@@ -69,7 +73,17 @@ def own_gradients(model: nn.Module) -> None:
             parameter.grad = torch.zeros_like(parameter)
 
 
-def uncompiled() -> AbstractContextManager[None]:
-    """Run networks as they are for the length of a ``with`` block: for sizes that are not worth compiling."""
-    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
-    return stance
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Run networks as they are for the length of a ``with`` block: not compiled, and not recorded."""
+    before = _AS_IT_IS.set(True)
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        _AS_IT_IS.reset(before)
+
+
+def runs_as_it_is() -> bool:
+    """Whether this is within `uncompiled`."""
+    return _AS_IT_IS.get()

@@ -18,6 +18,7 @@ from effnet.data.loader import Batch
 from effnet.schedule.condense import condensed
 from effnet.schedule.progressive import StageSettings
 from effnet.training.batches import noise_batch
+from effnet.training.compiling import is_compiled
 from effnet.training.experiment import Experiment
 from effnet.training.preflight import fitting_batch, memory_in_use, peak_memory, release_memory, restart_peak
 from effnet.training.step import initial_state, set_phase
@@ -65,7 +66,8 @@ class StageCompute:
         """Predicted time of the stage's steps, and of getting ready for them where the network is compiled.
 
         Otherwise what the first step takes is no property of the way: Numba and Triton keep on disk what they
-        compile, and what torch prepares is there already if another way was measured before.
+        compile, and what torch prepares is there already if another way was measured before. To record a pass
+        takes about as long as a few steps.
         """
         return self.step_seconds + (self.first_seconds if self.is_compiled else 0.0)
 
@@ -210,7 +212,7 @@ def _take_turns(
     working = _costs(candidates)
     best = fastest(choices, working) if working else None
     # Once compiled is enough.
-    again = [best] if best is not None and best.compile == "off" else []
+    again = [best] if best is not None and not best.is_compiled else []
     found = {found.compute: found for found in _measured(experiment, [*again, *ways], report)}
     # As fast as it was, whatever the machine has become meanwhile.
     reference = next((way for way in again if found[way].stages), None)
@@ -253,7 +255,7 @@ def _plan(ways: Sequence[Compute], settings: StageSettings, seconds: float) -> s
     """Return what is measured next, and how long that takes where it is known."""
     names = ", ".join(map(str, ways))
     text = f"steps at {settings.image_size} px in {len(ways)} way{'s' * (len(ways) > 1)} ({names})"
-    if not seconds or any(way.compile != "off" for way in ways):
+    if not seconds or any(way.is_compiled for way in ways):
         return text
     each = _READY_STEPS * seconds + ROUNDS * max(seconds, _SECONDS)
     return f"{text}, some {max(len(ways) * each, 1):.0f} s"
@@ -277,7 +279,7 @@ def _measure_group(
                 runs[way].measure()
             if way in failures:
                 del runs[way]
-    if any(way.compile != "off" for way in ways):
+    if any(way.is_compiled for way in ways):
         torch.compiler.reset()  # Or its caches keep the networks, and their graphs the memory.
     return {way: run.result(settings) for way, run in runs.items()}
 
@@ -316,7 +318,7 @@ class _Turns:
             batch_size=len(self._batch.labels),
             seconds_per_image=tuple(self._rates),
             first_seconds=self._first_seconds,
-            is_compiled=self._experiment.config.train.compile != "off",
+            is_compiled=is_compiled(self._experiment.config),
             memory_bytes=peak_memory(self._experiment.device) - self._memory_before,
         )
 

@@ -195,7 +195,14 @@ def prepare_experiment(
     )
     sizes = tuple(stage.image_size for stage in schedule.stages)
     _check_sizes(spec, (*sizes, preprocessing.image_size))
-    config = with_tuned(config, spec, sizes, device, precision=default_precision(device))
+    config = with_tuned(
+        config,
+        spec,
+        sizes,
+        device,
+        precision=default_precision(device),
+        is_alone=processes.count == 1,
+    )
     smallest = min(stage.batch_size for stage in schedule.stages)
     check_processes(config, processes, smallest_batch=smallest)
     return Experiment(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -80,7 +81,8 @@ def _rehearse(experiment: Experiment, settings: StageSettings, share: int, image
     state = initial_state(alone)
     set_phase(state, alone, settings, is_head_only=False)
     spare = _spare_memory(experiment.device)
-    with uncompiled():
+    # To record takes a second, and graphs have memory of their own.
+    with nullcontext() if state.passes is not None else uncompiled():
         for _ in range(2):
             train_step(state, noise_batch(alone, settings, share), alone)
         synchronize(experiment.device)

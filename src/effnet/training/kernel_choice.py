@@ -50,7 +50,7 @@ def check_kernels(train: TrainConfig, device: torch.device) -> None:
     if train.compile not in {"auto", "off"}:
         raise UserError(
             f"train.kernels 'numba' and train.compile '{train.compile}' do not go together: the compiler "
-            "joins layers itself; set one of them to plain or off"
+            "joins layers itself, and graphs are for GPUs; set one of them to plain or off"
         )
 
 

@@ -236,8 +236,20 @@ def restart_peak(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return the most bytes that were allocated on a GPU since that was last reset; 0 for a processor."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+    """Return the most bytes that were in use on a GPU since that was last reset; 0 for a processor.
+
+    What CUDA graphs have is in use also between their replays, and does not count as allocated.
+    """
+    return torch.cuda.max_memory_allocated(device) + _kept_by_graphs(device) if device.type == "cuda" else 0
+
+
+def _kept_by_graphs(device: torch.device) -> int:
+    number = torch.cuda.current_device() if device.index is None else device.index
+    return sum(
+        segment["total_size"] - segment["allocated_size"]
+        for segment in torch.cuda.memory_snapshot()  # type: ignore[no-untyped-call]
+        if segment["device"] == number and segment["segment_pool_id"] != (0, 0)
+    )
 
 
 def _time_steps(experiment: Experiment, state: TrainState, settings: StageSettings) -> tuple[float, int]:

@@ -6,6 +6,7 @@ Dimension key: N images, K classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from effnet.training.clipping import clip_gradients
 from effnet.training.compiling import compile_network, own_gradients, replays_graphs
 from effnet.training.ema import Ema
 from effnet.training.experiment import Experiment
+from effnet.training.graphs import RecordedPasses, records_passes
 from effnet.training.loss import class_targets, classification_loss
 from effnet.training.optimizers import build_optimizer, set_learning_rate, set_weight_decay
 from effnet.training.parallel import (
@@ -53,6 +55,8 @@ class TrainState:
     """None where the moving average is switched off."""
     scaler: GradScaler
     """Of the loss; it does nothing but in fp16."""
+    passes: RecordedPasses | None = None
+    """What runs the network where its passes are recorded; None: ``runner``."""
     learning: frozenset[str] = frozenset()
     """The parameters that learn, for which ``runner`` was made."""
 
@@ -79,6 +83,11 @@ def initial_state(experiment: Experiment) -> TrainState:
         ),
         ema=Ema(model, decay=config.ema.decay, warmup=config.ema.warmup) if config.ema.decay else None,
         scaler=GradScaler(experiment.device.type, enabled=config.train.precision == "fp16"),
+        passes=(
+            RecordedPasses(model, partial(_run_pass, model, experiment), experiment.device)
+            if records_passes(experiment)
+            else None
+        ),
     )
 
 
@@ -202,23 +211,36 @@ def _accumulate(
     """Leave the gradient of the mean loss over all processes; return this process's part of the loss."""
     config, processes = experiment.config.train, experiment.processes
     parts = micro_batches(batch_size, processes, config.micro_batch_size)
-    loss, is_mixed = torch.zeros((), device=experiment.device), experiment.autocast is not None
+    loss = torch.zeros((), device=experiment.device)
     is_replayed = replays_graphs(experiment.config, experiment.device)
     if is_replayed and parts > 1:
         own_gradients(state.model)
     for index in range(parts):
         rows = Share(index, parts).of(len(images))
         part = slice(rows.start, rows.stop)
+        # Processes' gradients are averaged, and their shares may differ by an image.
+        weight = state.scaler.scale(torch.full_like(loss, len(rows) * processes.count / batch_size))
         if is_replayed:
             # Also where a step broke off before its backward pass, for which the graphs would wait.
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        with gradients_kept(state.runner, is_last=index == parts - 1):
-            with torch.autocast(experiment.device.type, experiment.autocast, enabled=is_mixed):
-                logits = state.runner(images[part])
-            mean = classification_loss(
-                logits.float(), targets[part], loss=config.loss, label_smoothing=config.label_smoothing
-            )
-            # Processes' gradients are averaged, and their shares may differ by an image.
-            torch.autograd.backward(state.scaler.scale(mean * (len(rows) * processes.count / batch_size)))
-        loss += mean.detach() * (len(rows) / batch_size)
+        if state.passes is not None:
+            mean = state.passes.run(images[part], targets[part], weight, is_part=parts > 1)
+        else:
+            with gradients_kept(state.runner, is_last=index == parts - 1):
+                mean = _run_pass(state.runner, experiment, images[part], targets[part], weight)
+        loss += mean * (len(rows) / batch_size)
     return loss
+
+
+def _run_pass(
+    runner: nn.Module, experiment: Experiment, images: Tensor, targets: Tensor, weight: Tensor
+) -> Tensor:
+    """Leave the gradients of ``weight`` times the mean loss of some images; return that mean."""
+    config, is_mixed = experiment.config.train, experiment.autocast is not None
+    with torch.autocast(experiment.device.type, experiment.autocast, enabled=is_mixed):
+        logits = runner(images)
+    mean = classification_loss(
+        logits.float(), targets, loss=config.loss, label_smoothing=config.label_smoothing
+    )
+    torch.autograd.backward(mean, weight)
+    return mean.detach()

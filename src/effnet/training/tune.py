@@ -18,10 +18,10 @@ from effnet.data.loader import Batch
 from effnet.data.threads import CHUNK, thread_count
 from effnet.schedule.condense import condensed
 from effnet.schedule.progressive import StageSchedule, StageSettings
-from effnet.training.batches import run_batches
+from effnet.training.batches import noise_batch, run_batches
 from effnet.training.experiment import Experiment, sizes_needed
 from effnet.training.preflight import fitting_batch, synchronize
-from effnet.training.step import TrainState, initial_state, set_phase, train_step
+from effnet.training.step import TrainState, initial_state, rehearse_step, set_phase, train_step
 from effnet.training.timing import time_step, time_steps
 from effnet.training.waiting import WaitClock, can_be_prepared
 
@@ -291,6 +291,8 @@ def measure_together(
     """Train from the first batch's arrival to the last one's."""
     settings, steps = replace(settings, batch_size=step.batch_size), _steps_in(step.seconds)
     set_phase(state, experiment, settings, is_head_only=False)
+    if state.passes is not None:  # Recorded before the clock starts.
+        rehearse_step(state, noise_batch(experiment, settings, settings.batch_size), experiment)
     clock, started = WaitClock(experiment.device), 0.0
     with closing(_batches(experiment, settings, workers=workers, steps=steps + 1)) as batches:
         for number, batch in enumerate(clock.watch(batches)):

@@ -92,6 +92,7 @@ def with_tuned(
     device: torch.device,
     *,
     precision: Literal["fp32", "bf16"],
+    is_alone: bool = True,
 ) -> Config:
     """Return a configuration without ``auto``: with what was kept for it, else with what is safe anywhere.
 
@@ -101,11 +102,13 @@ def with_tuned(
         image_sizes: Of the stages, in pixels.
         device: Where it is trained.
         precision: The choice where nothing was measured.
+        is_alone: Whether one process trains; with several of them no passes are recorded.
     """
+    is_recording_open = config.train.compile == AUTO
     if config.model.gradient_checkpointing and config.train.compile == AUTO:
         # What was measured without it cannot be compiled with it.
         config = replace(config, train=replace(config.train, compile="off"))
-    if config.train.kernels == AUTO and config.train.compile not in {AUTO, "off"}:
+    if config.train.kernels == AUTO and config.train.compile not in {AUTO, "off", "graphs"}:
         # Kernels that were measured uncompiled need not go together with the compiler.
         config = replace(config, train=replace(config.train, kernels="plain"))
     config = apply_choice(config, find_choice(compute_subject(spec, image_sizes, device)))
@@ -115,7 +118,7 @@ def with_tuned(
         train = replace(train, precision=precision)
     if train.memory_format == AUTO:
         train = replace(train, memory_format="channels_last")
-    if train.compile == AUTO:
+    if train.compile == AUTO or (train.compile == "graphs" and is_recording_open and not is_alone):
         train = replace(train, compile="off")
     if train.kernels == AUTO:
         train = replace(train, kernels=default_kernels(train, spec, device))

@@ -50,6 +50,8 @@ def evaluate_run(
     clock, processes = Stopwatch(), experiment.processes
     bad: list[BadImage] = []
     raw: AnyScores | None = None
+    if state.passes is not None:
+        state.passes.make_room()
     if experiment.config.evaluate.raw and state.ema:
         with _evaluated(state.model, None, experiment) as model:
             raw = _scores(experiment, model, bad)

@@ -1,14 +1,16 @@
 """The ways to compute a training step on a device, and which of them are worth measuring.
 
-All combinations would be dozens. They are measured in four turns, each about what the ones before leave open:
+All combinations would be dozens. They are measured in five turns, each about what the ones before leave open:
 
 1. every precision in every memory format, with plain kernels and uncompiled;
 2. other kernels, which work on channels last alone, in every precision that took at most 2.2 times the
    fastest in turn 1: no kernels have made a step more than so many times as fast anywhere (V1-B0 in bf16 on
    a processor, docs/log.md);
-3. the compiler's default mode for the fastest so far, and for the fastest with plain kernels, as the compiler
+3. on a GPU, passes recorded as CUDA graphs for the fastest with each kernels: what takes long because it is
+   launched piece by piece need not take long when it is replayed;
+4. the compiler's default mode for the fastest so far, and for the fastest with plain kernels, as the compiler
    fuses itself what the other kernels fuse, and cannot compile Numba's;
-4. the compiler's other modes for the faster of those.
+5. the compiler's other modes for the faster of those.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from effnet.training.tuned import AUTO
 
 MemoryFormat: TypeAlias = Literal["channels_last", "contiguous"]
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
-CompileMode: TypeAlias = Literal["off", "default", "reduce-overhead", "max-autotune-no-cudagraphs"]
+CompileMode: TypeAlias = Literal["off", "graphs", "default", "reduce-overhead", "max-autotune-no-cudagraphs"]
 
 PRECISION_GAIN = 1.1
 """Another precision than the device's own changes results; it is taken where it is so many times as fast."""
@@ -51,6 +53,11 @@ class Compute:
         """The settings under their keys."""
         return {f"train.{name}": value for name, value in asdict(self).items()}
 
+    @property
+    def is_compiled(self) -> bool:
+        """By ``torch.compile``, which takes a minute or more."""
+        return self.compile not in {"off", "graphs"}
+
     def __str__(self) -> str:
         return " ".join(asdict(self).values())
 
@@ -70,6 +77,11 @@ class Choices:
     precisions: tuple[Precision, ...]
     modes: tuple[CompileMode, ...]
 
+    @property
+    def compiler_modes(self) -> tuple[CompileMode, ...]:
+        """Those that are tried of ``torch.compile``."""
+        return tuple(mode for mode in self.modes[1:] if mode != "graphs")
+
 
 Seconds: TypeAlias = Mapping[Compute, float]
 """Of the ways that were measured, failures left out; comparable with each other. Compilation by torch is
@@ -83,7 +95,7 @@ def choices_for(config: Config, spec: AnySpec, device: torch.device, *, compiles
         config: Of the run; ``auto`` leaves a choice.
         spec: Its network; only those of the family have other kernels.
         device: bf16 is tried where the device computes in it and not merely imitates it.
-        compiles: Whether compilation, which takes minutes, is among the choices.
+        compiles: Whether compilation, which takes minutes, is among the choices; recording is anyway.
     """
     train, own = config.train, default_precision(device)
     precisions: tuple[Precision, ...] = ("fp32", "bf16") if supports_bf16(device) else ("fp32",)
@@ -91,9 +103,12 @@ def choices_for(config: Config, spec: AnySpec, device: torch.device, *, compiles
     layouts: tuple[MemoryFormat, ...] = ("channels_last", "contiguous")
     if train.kernels == "numba":  # It reads no other layout, and the compiler does not see it.
         layouts = ("channels_last",)
-    elif compiles and not config.model.gradient_checkpointing:
+    elif not config.model.gradient_checkpointing:
         is_gpu = device.type == "cuda"
-        modes += ("default", *(("reduce-overhead", "max-autotune-no-cudagraphs") if is_gpu else ()))
+        if is_gpu and isinstance(spec, NetworkSpec):
+            modes += ("graphs",)
+        if compiles:
+            modes += ("default", *(("reduce-overhead", "max-autotune-no-cudagraphs") if is_gpu else ()))
     return Choices(
         kernels=kernels_on(device, spec) if train.kernels == AUTO else (train.kernels,),
         memory_formats=layouts if train.memory_format == AUTO else (train.memory_format,),
@@ -142,25 +157,41 @@ def other_kernels(choices: Choices, seconds: Seconds) -> list[Compute]:
     ]
 
 
-def compiled(choices: Choices, seconds: Seconds) -> list[Compute]:
+def recorded(choices: Choices, seconds: Seconds) -> list[Compute]:
     """Return the ways of the third turn."""
+    if "graphs" not in choices.modes[1:]:
+        return []
+    fastest_with = (
+        fastest(choices, {way: taken for way, taken in seconds.items() if way.kernels == kernels})
+        for kernels in dict.fromkeys(way.kernels for way in seconds)
+    )
+    return [replace(way, compile="graphs") for way in fastest_with]
+
+
+def compiled(choices: Choices, seconds: Seconds) -> list[Compute]:
+    """Return the ways of the fourth turn."""
     plain = {way: taken for way, taken in seconds.items() if way.kernels == choices.kernels[0]}
     ways = dict.fromkeys(fastest(choices, of) for of in (seconds, plain) if of)
     # Numba's kernels are unknown to the compiler.
     return [
-        replace(way, compile=mode) for mode in choices.modes[1:2] for way in ways if way.kernels != "numba"
+        replace(way, compile=mode)
+        for mode in choices.compiler_modes[:1]
+        for way in ways
+        if way.kernels != "numba"
     ]
 
 
 def other_modes(choices: Choices, seconds: Seconds) -> list[Compute]:
-    """Return the ways of the fourth turn."""
-    ways = {way: taken for way, taken in seconds.items() if way.compile in choices.modes[1:2]}
-    return [replace(fastest(choices, ways), compile=mode) for mode in choices.modes[2:] if ways]
+    """Return the ways of the fifth turn."""
+    modes = choices.compiler_modes
+    ways = {way: taken for way, taken in seconds.items() if way.compile in modes[:1]}
+    return [replace(fastest(choices, ways), compile=mode) for mode in modes[1:] if ways]
 
 
 TURNS: tuple[Callable[[Choices, Seconds], list[Compute]], ...] = (
     arithmetic,
     other_kernels,
+    recorded,
     compiled,
     other_modes,
 )
