@@ -62,16 +62,21 @@ def test_a_run_sees_the_views_that_it_would_see_from_files(images, two_stages, i
         assert not torch.equal(augment_images(ours.images, ours.drawn), ours.images)
 
 
-def test_threads_resuming_and_processes_change_nothing(images, two_stages):
-    whole = _batches(images, two_stages(IMAGES))
+@pytest.mark.parametrize("draws", ["image", "batch"])
+def test_threads_resuming_and_processes_change_nothing(images, two_stages, draws):
+    data = DataConfig(workers=2, resident_draws=draws)
+    whole = _batches(images, two_stages(IMAGES), data=data)
     for again in (
-        _batches(images, two_stages(IMAGES), data=DataConfig(workers=1)),
-        [*whole[:3], *_batches(images, two_stages(IMAGES), start_step=3)],
+        _batches(images, two_stages(IMAGES), data=replace(data, workers=1)),
+        [*whole[:3], *_batches(images, two_stages(IMAGES), data=data, start_step=3)],
     ):
         assert len(again) == 7
         assert all(torch.equal(a.images, b.images) for a, b in zip(again, whole, strict=True))
-    halves = [_batches(images, two_stages(IMAGES), share=Share(rank, 2)) for rank in (0, 1)]
+    halves = [_batches(images, two_stages(IMAGES), data=data, share=Share(rank, 2)) for rank in (0, 1)]
     for first, second, both in zip(*halves, whole, strict=True):
+        assert np.array_equal(
+            np.concatenate([first.drawn.arguments, second.drawn.arguments]), both.drawn.arguments
+        )
         assert torch.equal(torch.cat([first.images, second.images]), both.images)
         assert torch.equal(torch.cat([first.labels, second.labels]), both.labels)
 

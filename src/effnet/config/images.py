@@ -87,6 +87,10 @@ class DataConfig:
     resident: bool = False
     """Keep all training images on the device as pixels, and cut, mirror and RandAugment them there: for sets
     that are small and whose images have one size, such as CIFAR. What is drawn does not depend on it."""
+    resident_draws: Literal["image", "batch"] = "image"
+    """Of ``resident``: draw crops and augmentation for each image by itself, as from files; or for all images
+    of a step together, which is many times faster and draws other numbers of the same distributions. A GPU
+    that does a step in some milliseconds would wait for ``image``."""
     crop_mode: Literal["random", "squash"] = "random"
     """Of training: a part of the image, drawn by ``crop_area`` and ``crop_aspect``; or the whole image,
     squashed, as in the released fine-tuning."""

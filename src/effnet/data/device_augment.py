@@ -28,8 +28,9 @@ from effnet.data.pixels import FILL, Table
 Images: TypeAlias = UInt8[Tensor, "n H W 3"]
 _Tables: TypeAlias = UInt8[Tensor, "n 256 3"]
 
+KIND_PLACES = {kind: place for place, kind in enumerate(KINDS)}
+"""By which number `DrawnViews` calls a kind of operation."""
 _NAMES = np.array(tuple(KINDS))
-_PLACES = {kind: place for place, kind in enumerate(KINDS)}
 _RAMP = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
 
 
@@ -58,11 +59,22 @@ class DrawnViews:
             patches=np.zeros((images, PATCHES, len(Patch())), np.int64),
         )
 
+    def take(self, others: DrawnViews, rows: slice) -> None:
+        """Note for all images what was drawn for some rows of others."""
+        for own, other in (
+            (self.is_mirrored, others.is_mirrored),
+            (self.operations, others.operations),
+            (self.arguments, others.arguments),
+            (self.places, others.places),
+            (self.patches, others.patches),
+        ):
+            own[:] = other[rows]
+
     def note(self, row: int, view: DrawnView) -> None:
         """Note what was drawn for an image."""
         self.is_mirrored[row] = view.is_mirrored
         for turn, (kind, argument, place) in enumerate(view.operations):
-            self.operations[row, turn] = _PLACES[kind]
+            self.operations[row, turn] = KIND_PLACES[kind]
             self.arguments[row, turn] = argument
             self.places[row, turn] = place
         self.patches[row] = view.patches

@@ -10,8 +10,8 @@ from jaxtyping import Int64
 BLOCKS_AT_A_TIME = 8
 """Images of so many blocks are mixed with each other; so many are kept at hand."""
 
-_ORDER_STREAM, _SAMPLE_STREAM = 0, 1
-_COUNTERS = [np.array([0, 0, 0, stream], np.uint64) for stream in (_ORDER_STREAM, _SAMPLE_STREAM)]
+_ORDER_STREAM, _SAMPLE_STREAM, _STEP_STREAM = 0, 1, 2
+_COUNTERS = [np.array([0, 0, 0, stream], np.uint64) for stream in range(3)]
 
 
 def sample_order(
@@ -42,6 +42,11 @@ def sample_order(
 def sample_random(seed: int, sample: int) -> np.random.Generator:
     """Return the random numbers of one sample of a run, which no other one shares."""
     return _random(seed, sample, _SAMPLE_STREAM)
+
+
+def step_random(seed: int, step: int) -> np.random.Generator:
+    """Return the random numbers of all samples of one step of a run together."""
+    return _random(seed, step, _STEP_STREAM)
 
 
 class _Key(np.random.bit_generator.ISeedSequence):

@@ -1,7 +1,8 @@
 """Training images that are kept on the device as pixels: crops are cut out and resized there, in batches.
 
 For sets that are small, and whose images have one size, such as CIFAR. What is drawn for a sample is what
-`effnet.data.loader` draws for it, and the views are the same up to the rounding of `device_resize`.
+`effnet.data.loader` draws for it, unless ``data.resident_draws`` is ``batch``, and the views are the same up
+to the rounding of `device_resize`.
 Dimension key: N images, M in a batch, H height, W width.
 """
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from effnet.config import AugmentConfig, DataConfig
 from effnet.data.augment import draw_view
 from effnet.data.bad_images import BadImage, bad_images, bad_reason, too_many_bad
+from effnet.data.batch_draws import draw_batch
 from effnet.data.crops import draw_crop
 from effnet.data.decode import decode_image
 from effnet.data.device_augment import DrawnViews, moved
@@ -28,7 +30,7 @@ from effnet.data.device_resize import resize_crops
 from effnet.data.failures import named_failures
 from effnet.data.images import LabelledImages, Pyramid
 from effnet.data.loader import ALONE, Batch, Share
-from effnet.data.order import sample_order, sample_random
+from effnet.data.order import sample_order, sample_random, step_random
 from effnet.data.pillow import BadImageError
 from effnet.data.threads import chunks, run_ahead
 from effnet.errors import UserError
@@ -132,7 +134,11 @@ def resident_batches(
     def plan() -> Iterator[tuple[_ResidentPlan, list[Callable[[], None]]]]:
         for step in range(start_step, schedule.total_steps):
             batch = _ResidentPlan.of(resident, schedule, step, seed, share, augment=augment)
-            yield batch, [partial(draws.fill, batch, rows) for rows in chunks(len(batch.order), data.workers)]
+            if data.resident_draws == "batch":
+                yield batch, [partial(draws.fill_at_once, batch, share)]
+            else:
+                rows = chunks(len(batch.order), data.workers)
+                yield batch, [partial(draws.fill, batch, some) for some in rows]
 
     bad = resident.bad
     with closing(run_ahead(plan(), data.workers)) as drawn:
@@ -208,6 +214,21 @@ class _Draws:
     config: DataConfig
     augment: AugmentConfig
     seed: int
+
+    def fill_at_once(self, batch: _ResidentPlan, share: Share) -> None:
+        """Draw all rows of a batch together: of the whole step's, those of this process."""
+        whole = draw_batch(
+            batch.settings,
+            self.resident.height,
+            self.resident.width,
+            data=self.config,
+            augment=self.augment,
+            rng=step_random(self.seed, batch.step),
+        )
+        own = share.of(batch.settings.batch_size)
+        rows = slice(own.start, own.stop)
+        batch.boxes[:] = whole.boxes(*self.resident.pixels.shape[1:3])[rows]
+        batch.drawn.take(whole.views, rows)
 
     def fill(self, batch: _ResidentPlan, rows: range) -> None:
         """Draw some rows of a batch."""
