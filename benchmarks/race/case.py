@@ -10,6 +10,7 @@ from effnet.api import configure
 from effnet.config import Config
 from effnet.errors import UserError
 
+Device = Literal["cpu", "cuda"]
 Engine = Literal["effnet", "composer", "timm"]
 
 
@@ -41,6 +42,10 @@ class Race:
     """Of copies that are made beforehand, and that all read; none: the data as it is."""
     is_pretrained: bool = False
     """Whether all start from weights, which the command names."""
+    lower: tuple[str, ...] = ()
+    """Changes of a schedule that ends at still smaller images; none: there is no such arm."""
+    device: Device = "cpu"
+    """On which it is of a sensible size."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,23 +55,65 @@ class Arm:
     name: str
     label: str
     engine: Engine = "effnet"
-    schedule: Literal["fixed", "paper", "better"] = "fixed"
+    schedule: Literal["fixed", "paper", "better", "lower"] = "fixed"
     length: float = 1.0
     """In units of the epochs of the race."""
+    changes: tuple[str, ...] = ()
+    """Of the schedule."""
+    is_usual: bool = True
+    """Whether it races where nobody names the arms; on a GPU only effnet's do."""
 
+    def is_in(self, race: Race) -> bool:
+        """Whether a race has its schedule."""
+        return self.schedule != "lower" or bool(race.lower)
+
+
+_NOT_ADAPTIVE = "progressive.coupled=[]"
+_RANDOM = ("progressive.mode=random", "progressive.redraw_epochs=0.5")
+"""Redrawn about as often in a run as in the paper's, every 8 of 350 epochs."""
 
 ARMS = (
     Arm(name="fixed", label="effnet, fixed size"),
     Arm(name="half", label="effnet, fixed size, half the epochs", length=0.5),
     Arm(name="paper", label="effnet, progressive + adaptive, the paper's", schedule="paper"),
     Arm(name="better", label="effnet, progressive + adaptive, better", schedule="better"),
+    Arm(name="lower", label="effnet, progressive + adaptive, ends lower", schedule="lower"),
     Arm(name="composer", label="Composer's resizing, in effnet", engine="composer"),
     Arm(name="timm", label="timm, progressive", engine="timm"),
+    Arm(
+        name="resize",
+        label="effnet, progressive, not adaptive",
+        schedule="paper",
+        changes=(_NOT_ADAPTIVE,),
+        is_usual=False,
+    ),
+    Arm(
+        name="random",
+        label="effnet, random sizes, not adaptive",
+        schedule="paper",
+        changes=(*_RANDOM, _NOT_ADAPTIVE),
+        is_usual=False,
+    ),
+    Arm(
+        name="random-adaptive",
+        label="effnet, random sizes, adaptive",
+        schedule="paper",
+        changes=_RANDOM,
+        is_usual=False,
+    ),
 )
+"""The unusual ones, with ``fixed`` and ``paper``, are the rows of table 13 of 2104.00298."""
 
 
 def config_of(
-    race: Race, arm: Arm, *, seed: int, data: Path, extra: list[str], weights: Path | None = None
+    race: Race,
+    arm: Arm,
+    *,
+    seed: int,
+    data: Path,
+    extra: list[str],
+    weights: Path | None = None,
+    device: Device = "cpu",
 ) -> Config:
     """Return the configuration of a run.
 
@@ -77,24 +124,26 @@ def config_of(
         data: Where the images are.
         extra: Changes of all runs.
         weights: What a pretrained race starts from.
+        device: Where to train.
 
     Raises:
         UserError: The race needs weights.
     """
     if race.is_pretrained and weights is None:
         raise UserError(f"the race {race.name} starts from trained weights; name a file by --weights")
-    schedule = {"fixed": (), "paper": race.paper, "better": race.better}[arm.schedule]
+    schedule = {"fixed": (), "paper": race.paper, "better": race.better, "lower": race.lower}[arm.schedule]
     config = configure(
         data,
         recipe=race.recipe,
         model=_value(race.changes, "model.network"),
         weights=weights if race.is_pretrained else None,
         changes=[
-            "train.device=cpu",
+            f"train.device={device}",
             "data.workers=1",
             "tracking.tensorboard=false",
             *race.changes,
             *schedule,
+            *arm.changes,
             f"train.seed={seed}",
             *extra,
         ],
@@ -126,4 +175,4 @@ def told(race: Race) -> dict[str, Any]:
         "timm_sizes": list(race.timm_sizes),
         "timm_epochs": race.timm_epochs,
         "full": race.full,
-    }
+    } | ({"lower": list(race.lower)} if race.lower else {})

@@ -12,6 +12,10 @@ Run = Mapping[str, Any]
 """As a worker wrote it."""
 
 
+_SHORT = 9.95
+"""Seconds below which a tenth of one counts."""
+
+
 class Mean(NamedTuple):
     """Of several seeds."""
 
@@ -64,7 +68,7 @@ class SizeShare(NamedTuple):
     """Share of all images."""
 
     def __str__(self) -> str:
-        return f"{self.seconds:.0f} ({self.images:.0%})"
+        return f"{self.seconds:.{int(self.seconds < _SHORT)}f} ({self.images:.0%})"
 
 
 def shares_of_sizes(runs: Sequence[Run]) -> dict[int, SizeShare]:

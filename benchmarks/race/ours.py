@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
 from torch import Tensor
 
 from effnet.config import Config
+from effnet.data.images import DataSplit
+from effnet.data.resident import ResidentImages
 from effnet.evaluation.evaluator import evaluate_model
 from effnet.nn import Network
 from effnet.recipes import config_to_toml
@@ -90,10 +92,29 @@ def few(experiment: Experiment, images: int) -> Experiment:
     return replace(experiment, data=replace(experiment.data, val=val.subset(indices)))
 
 
-def run_ours(config: Config, race: Race, folder: Path, *, is_composer: bool) -> dict[str, Any]:
-    """Train, and judge the moving average of the last step by the validation images of the race."""
+class Opened(NamedTuple):
+    """Images that several runs read."""
+
+    data: DataSplit
+    resident: ResidentImages | None
+    """Where they are kept on the device."""
+
+
+def run_ours(
+    config: Config, race: Race, folder: Path, *, is_composer: bool, opened: Opened | None = None
+) -> dict[str, Any]:
+    """Train, and judge the moving average of the last step by the validation images of the race.
+
+    Args:
+        config: Of the run.
+        race: What is judged.
+        folder: Of the run, to be made.
+        is_composer: Whether Composer's resizing chooses the sizes.
+        opened: The images, where they are open already; else opening them is a part of the run.
+    """
     story = Story(RaceClock())
-    whole = prepare_experiment(config)
+    data, resident = opened or (None, None)
+    whole = prepare_experiment(config, data=data, resident=resident)
     whole = few(whole, race.last_images)
     experiment = few(whole, race.judged_images)
     if is_composer:
@@ -117,7 +138,7 @@ def run_ours(config: Config, race: Race, folder: Path, *, is_composer: bool) -> 
         whole.preprocessing,
         device=whole.device,
         batch_size=config.evaluate.batch_size,
-        workers=1,
+        workers=config.data.workers,
     )
     return {
         "top1": scores.top1,
@@ -129,4 +150,6 @@ def run_ours(config: Config, race: Race, folder: Path, *, is_composer: bool) -> 
         "images": experiment.schedule.samples_before(experiment.schedule.total_steps),
         "steps": experiment.schedule.total_steps,
         "kernels": experiment.config.train.kernels,
+        "compile": experiment.config.train.compile,
+        "precision": experiment.config.train.precision,
     }

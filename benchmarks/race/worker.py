@@ -15,23 +15,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
+from effnet.config import Config
 from effnet.files import write_json
-from race.case import ARMS, config_of
+from race.case import ARMS, Arm, Race, config_of
 from race.races import RACES, quickened
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
     """Do what is asked for."""
-    race, arm = RACES[request["race"]], {arm.name: arm for arm in ARMS}[request["arm"]]
-    race = quickened(race) if request["quick"] else race
-    config = config_of(
-        race,
-        arm,
-        seed=request["seed"],
-        data=Path(request["data"]),
-        extra=request["changes"],
-        weights=Path(request["weights"]) if request["weights"] else None,
-    )
+    race, arm, config = asked(request)
     if arm.engine == "timm":
         from race.theirs import run_timm  # noqa: PLC0415
 
@@ -41,6 +33,22 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     folder = Path(request["folder"])
     shutil.rmtree(folder, ignore_errors=True)
     return run_ours(config, race, folder, is_composer=arm.engine == "composer")
+
+
+def asked(request: dict[str, Any]) -> tuple[Race, Arm, Config]:
+    """Return what a request means."""
+    race, arm = RACES[request["race"]], {arm.name: arm for arm in ARMS}[request["arm"]]
+    race = quickened(race) if request["quick"] else race
+    config = config_of(
+        race,
+        arm,
+        seed=request["seed"],
+        data=Path(request["data"]),
+        extra=request["changes"],
+        weights=Path(request["weights"]) if request["weights"] else None,
+        device=request["device"],
+    )
+    return race, arm, config
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from race.curves import Run, of_race, ratios, shares_of_sizes, spread_of, track
 
@@ -22,27 +23,42 @@ from results_page.section import (
     section_of,
 )
 
-FILE = "time-to-accuracy.json"
+FILE, GPU_FILE = "time-to-accuracy.json", "time-to-accuracy-gpu.json"
 FIXED = "fixed"
 ARMS = {
     FIXED: "fixed size",
     "half": "fixed, half as long",
     "paper": "progressive, paper's",
     "better": "progressive, better",
+    "lower": "progressive, ends lower",
     "composer": "Composer's resizing",
     "timm": "timm's progressive",
+    "resize": "progressive, not adaptive",
+    "random": "random sizes, not adaptive",
+    "random-adaptive": "random sizes, adaptive",
 }
 """What the ways to choose the sizes are called here."""
 GOAL = 0.5
 COMMAND = "make bench-time-to-accuracy DATA=folder ARGS=--weights=FILE"
+GPU_COMMAND = "python benchmarks/time_to_accuracy.py folder --device cuda"
 
 
 def sections(folder: Path) -> list[Section]:
     """Return a section for each data set."""
-    report = read(folder, FILE)
-    if report is None:
-        return []
-    found = []
+    reports = {file: read(folder, file) for file in (FILE, GPU_FILE)}
+    return [
+        section
+        for file, report in reports.items()
+        if report is not None
+        for section in _sections(report, folder / file)
+    ]
+
+
+def _sections(report: Mapping[str, Any], path: Path) -> list[Section]:
+    found, is_gpu = [], report.get("device") == "cuda"
+    begins = "with the images on the device" if is_gpu else "from opening the images"
+    ends = "kernels were compiled before" if is_gpu else "compilation included"
+    turns = "one run at a time" if is_gpu else "one thread a run"
     for race, settings in report["races"].items():
         arms = of_race(report, race)
         if not arms.get(FIXED):
@@ -69,19 +85,17 @@ def sections(folder: Path) -> list[Section]:
         found.append(
             section_of(
                 report,
-                folder / FILE,
+                path,
                 anchor=f"time-to-accuracy-{race}",
                 title=f"Time to accuracy: {settings['title']}",
                 says=(
-                    "All that training takes, from opening the images to the last checkpoint, "
-                    "compilation included; "
+                    f"All that training takes, {begins}, to the last checkpoint, {ends}; "
                     "the moving average is judged at the full size. Means over seeds, with the "
                     "smallest and the "
                     "largest; times are divided by those of the twin of the same seed at the fixed size."
                 ),
-                command=COMMAND,
-                hardware=hardware_of(report)
-                + f", one thread a run, load {min(loads):.1f} to {max(loads):.1f}",
+                command=GPU_COMMAND if is_gpu else COMMAND,
+                hardware=hardware_of(report) + f", {turns}, load {min(loads):.1f} to {max(loads):.1f}",
                 charts=charts,
                 tables=(_table(arms), _stages(arms)),
             )
@@ -90,7 +104,7 @@ def sections(folder: Path) -> list[Section]:
 
 
 def _bar(name: str, values: Sequence[float], arm: str) -> Bar:
-    series = OURS if arm in {"paper", "better"} else RIVAL
+    series = OURS if arm in {"paper", "better", "lower"} else RIVAL
     return Bar(name=name, value=statistics.mean(values), low=min(values), high=max(values), series=series)
 
 

@@ -107,7 +107,7 @@ def test_the_table_has_every_arm_and_what_it_says_is_in_the_document(tmp_path):
     text = page.table(report)
     assert all(arm.label in text for arm in case.ARMS)
     assert "0.40 (0.40 to 0.40)" in text
-    assert "64: 5 (100%)" in text
+    assert "64: 5.0 (100%)" in text
     document = tmp_path / "results.md"
     document.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n", encoding="utf-8")
     page.fill(document, text)

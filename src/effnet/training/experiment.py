@@ -160,6 +160,7 @@ def prepare_experiment(
     *,
     load: bool = True,
     data: DataSplit | None = None,
+    resident: ResidentImages | None = None,
     processes: Processes = ONE_PROCESS,
 ) -> Experiment:
     """Open the data, choose network, weights, stages and device, and resolve the configuration.
@@ -168,6 +169,7 @@ def prepare_experiment(
         config: As given by the user.
         load: Whether to load ``model.weights``; a run that is resumed has its own.
         data: The images, where they are open already.
+        resident: Those to train on, where ``data.resident`` wants them on the device and they are there.
         processes: Which train together.
 
     Raises:
@@ -205,6 +207,8 @@ def prepare_experiment(
     )
     smallest = min(stage.batch_size for stage in schedule.stages)
     check_processes(config, processes, smallest_batch=smallest)
+    if config.data.resident and resident is None:
+        resident = load_resident(data.train, config.data, device)
     return Experiment(
         config=config,
         spec=spec,
@@ -213,7 +217,7 @@ def prepare_experiment(
         preprocessing=preprocessing,
         weights=weights,
         device=device,
-        resident=load_resident(data.train, config.data, device) if config.data.resident else None,
+        resident=resident if config.data.resident else None,
         processes=processes,
     )
 
