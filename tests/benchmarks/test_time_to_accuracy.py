@@ -135,13 +135,14 @@ def test_all_arms_of_a_race_differ_in_nothing_but_their_schedule(tmp_path):
     weights = tmp_path / "weights.safetensors"
     save_file({"head.bias": torch.zeros(1)}, weights)
     for contest in races.RACES.values():
+        arms = [arm for arm in case.ARMS if arm.is_in(contest)]
         configs = {
             arm.name: case.config_of(contest, arm, seed=0, data=Path("photos"), extra=[], weights=weights)
-            for arm in case.ARMS
+            for arm in arms
         }
         fixed = configs["fixed"]
         assert fixed.progressive.image_size == (contest.full, contest.full)
-        for arm in case.ARMS:
+        for arm in arms:
             config = configs[arm.name]
             same = ("model", "data", "augment", "optimizer", "ema", "evaluate")
             assert all(getattr(config, part) == getattr(fixed, part) for part in same)
@@ -149,7 +150,7 @@ def test_all_arms_of_a_race_differ_in_nothing_but_their_schedule(tmp_path):
             assert config.train.early_stop_epochs == 0  # Or some would not run for as long as others.
             assert config.model.weights == (str(weights) if contest.is_pretrained else "")
             last = config.progressive.image_size[1]
-            assert last == contest.full or (arm.name == "better" and last < contest.full)
+            assert last == contest.full or (arm.name in {"better", "lower"} and last < contest.full)
             for name in ("randaugment_magnitude", "mixup_alpha", "dropout_rate", "drop_path_rate"):
                 assert getattr(config.progressive, name)[1] == getattr(fixed.progressive, name)[1]
 
@@ -163,7 +164,8 @@ def test_a_quick_race_keeps_the_network_that_its_weights_fit(tmp_path):
         config = case.config_of(quick, case.ARMS[0], seed=0, data=Path("photos"), extra=[], weights=weights)
         assert config.train.epochs == 1
         widths[name] = (config.model.width, config.model.depth)
-    assert widths == {"cifar10": (0.25, 0.25), "flowers": (0.25, 0.25), "flowers-finetuned": (1.0, 1.0)}
+    assert widths.pop("flowers-finetuned") == (1.0, 1.0)
+    assert set(widths.values()) == {(0.25, 0.25)}
 
 
 def test_a_pretrained_race_asks_for_its_weights():

@@ -117,3 +117,18 @@ def test_nothing_is_evaluated_twice_where_there_is_no_average(digits_run, tmp_pa
     )
     start_run(alone, tmp_path / "run", quiet=True)
     assert not any("val_raw_top1" in record for record in evaluations(tmp_path / "run"))
+
+
+def test_cudnn_goes_by_its_rules_while_a_run_is_evaluated(digits_run, tmp_path, monkeypatch):
+    """To try out algorithms for the shapes of a few batches takes longer than these take."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    seen, real = [], validation.evaluate_model
+
+    def watched(*given, **options):
+        seen.append(torch.backends.cudnn.benchmark)
+        return real(*given, **options)
+
+    monkeypatch.setattr(validation, "evaluate_model", watched)
+    start_run(digits_run, tmp_path / "run", quiet=True)
+    assert seen == [False] * len(EVALUATED)
+    assert torch.backends.cudnn.benchmark

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from effnet.config import AugmentConfig
+from effnet.data.device_augment import moved
 from effnet.schedule.progressive import StageSettings
 
 
@@ -55,9 +56,9 @@ def _mixup(
     if not len(images):
         return images, targets
     drawn = rng.beta(alpha, alpha, len(images))
-    own = torch.from_numpy(np.maximum(drawn, 1 - drawn))[:, None]
-    mixed = torch.lerp(images.flip(0), images, own[:, :, None, None].to(images))
-    return mixed, torch.lerp(targets.flip(0), targets, own.to(targets))
+    own = moved(np.maximum(drawn, 1 - drawn), images.device)[:, None]
+    mixed = torch.lerp(images.flip(0), images, own[:, :, None, None].to(images.dtype))
+    return mixed, torch.lerp(targets.flip(0), targets, own.to(targets.dtype))
 
 
 def _cutmix(
@@ -79,7 +80,7 @@ def _cutmix(
 
     rows = _inside(height, tops, bottoms, images.device)[:, None, :, None]
     columns = _inside(width, lefts, rights, images.device)[:, None, None, :]
-    weights = torch.from_numpy(pasted)[:, None].to(targets)
+    weights = moved(pasted, targets.device)[:, None].to(targets.dtype)
     mixed = torch.where(rows & columns, images.flip(0), images)
     return mixed, torch.lerp(targets, targets.flip(0), weights)
 
@@ -97,6 +98,4 @@ def _inside(
     length: int, starts: Int[np.ndarray, " N"], ends: Int[np.ndarray, " N"], device: torch.device
 ) -> Tensor:
     places = torch.arange(length, device=device)
-    return (places >= torch.from_numpy(starts[:, None]).to(device)) & (
-        places < torch.from_numpy(ends[:, None]).to(device)
-    )
+    return (places >= moved(starts[:, None], device)) & (places < moved(ends[:, None], device))

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import precision_recall_fscore_support
 
 from effnet.evaluation.answers import Answers
 from effnet.evaluation.predicted import predicted_classes
@@ -51,6 +50,8 @@ def report_of(answers: Answers) -> ClassReport:
     Raises:
         UserError: Images have several labels.
     """
+    from sklearn.metrics import precision_recall_fscore_support  # noqa: PLC0415 - a fifth of a second, and training does not need it
+
     predicted = predicted_classes(answers)
     present = np.unique(answers.labels)
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float64
-from scipy.stats import binomtest
 
 from effnet.errors import UserError
 from effnet.evaluation.answers import Answers
@@ -76,6 +75,8 @@ def compare(
         return mean_interval(
             values - others, bounds=bounds, confidence=confidence, resamples=resamples, seed=seed
         )
+
+    from scipy.stats import binomtest  # noqa: PLC0415 - half a second, and training does not need it
 
     return Comparison(
         images=len(first),

@@ -16,7 +16,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
-from scipy.stats import bootstrap
 
 from effnet.errors import UserError
 from effnet.evaluation.answers import Answers
@@ -133,6 +132,8 @@ def interval_of(
     Raises:
         UserError: The confidence is not between 0 and 1.
     """
+    from scipy.stats import bootstrap  # noqa: PLC0415 - half a second, and training does not need it
+
     if not 0 < confidence < 1:
         raise UserError(f"the confidence of an interval must be above 0 and below 1, got {confidence:g}")
     rows, value = np.arange(images), float(statistic(np.arange(images)))

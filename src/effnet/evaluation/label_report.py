@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
-from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
 from effnet.errors import UserError
 from effnet.evaluation.answers import Answers
@@ -66,6 +65,8 @@ def label_report_of(answers: Answers, *, threshold: float = 0.5) -> LabelReport:
     Raises:
         UserError: The threshold is out of range.
     """
+    from sklearn.metrics import average_precision_score, precision_recall_fscore_support  # noqa: PLC0415 - a fifth of a second, and training does not need it
+
     if not 0 < threshold < 1:
         raise UserError(f"a threshold of probabilities must be above 0 and below 1, got {threshold:g}")
     truth = truth_of(answers)

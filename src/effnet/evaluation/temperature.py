@@ -11,7 +11,6 @@ import math
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64
-from scipy.optimize import brentq
 
 from effnet.evaluation.answers import Answers
 from effnet.evaluation.metrics import probabilities_of
@@ -42,6 +41,8 @@ def fit_temperature(answers: Answers) -> float:
         scaled = logits / math.exp(log_temperature)
         weights = probabilities_of(scaled, answers.output)
         return (weights * logits).sum(1).double().mean().item() - own
+
+    from scipy.optimize import brentq  # noqa: PLC0415 - half a second, and training does not need it
 
     # The slope in 1 / temperature falls as the temperature rises.
     lowest, highest = math.log(LOWEST), math.log(HIGHEST)

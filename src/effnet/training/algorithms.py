@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -23,3 +24,17 @@ def try_algorithms(device: torch.device, stages: Iterable[StageSettings]) -> Non
     if device.type == "cuda":
         shapes = {(stage.image_size, stage.batch_size) for stage in stages}
         torch.backends.cudnn.benchmark = len(shapes) <= _MOST_SHAPES
+
+
+@contextmanager
+def by_rules() -> Iterator[None]:
+    """Let cuDNN go by its rules for the length of a ``with`` block: for shapes too rare to be tried out.
+
+    In an evaluation of few batches, of which the last one is smaller, trying takes longer than computing.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

@@ -13,6 +13,7 @@ from effnet.evaluation.metrics import Scores
 from effnet.evaluation.multilabel import AnyScores
 from effnet.nn import Network
 from effnet.schedule.points import milestones
+from effnet.training.algorithms import by_rules
 from effnet.training.compiling import uncompiled
 from effnet.training.display import Display
 from effnet.training.ema import Ema
@@ -92,7 +93,7 @@ def _evaluated(model: Network, ema: Ema | None, experiment: Experiment) -> Itera
 
 
 def _scores(experiment: Experiment, model: Network, bad: list[BadImage]) -> AnyScores:
-    with uncompiled():
+    with uncompiled(), by_rules():
         return evaluate_model(
             model,
             experiment.data.val,
