@@ -138,6 +138,7 @@ class Bench:
         if steps_key not in steps:
             steps[steps_key] = time_network(experiment, self._given.step_seconds)
         del experiment
+        release_memory(torch.device(self._given.device))
         loader, network = loaders[loader_key]["later"], steps[steps_key]["images_per_second"]
         counted = self._given.run_seconds * min(loader, network) / self._given.batch
         counted = min(max(counted, self._given.fewest_steps), MOST_STEPS)
