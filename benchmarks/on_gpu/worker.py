@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from side_by_side.answering import answer_all
 from side_by_side.case import Case, Precision
+from side_by_side.ours import TrainOurs
 
 from effnet.profiling.device import Setting, measure_peaks
 from effnet.training.preflight import peak_memory, synchronize
@@ -70,6 +71,7 @@ class Process:
 
     def profile(self) -> dict[str, Any]:
         """Return the shares of kernels."""
+        self._made.call()  # What was given back has to be made again.
         found = measure_shares(self._made.call, self._device)
         self._forget()
         return found
@@ -104,6 +106,8 @@ class Process:
 
     def _forget(self) -> None:
         """Leave the device's memory to the other processes."""
+        if isinstance(self._made, TrainOurs):
+            self._made.rest()
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

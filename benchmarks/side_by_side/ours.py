@@ -155,6 +155,12 @@ class TrainOurs:
         """Do a step."""
         train_step(self._state, self._batch, self._run)
 
+    def rest(self) -> None:
+        """Keep no memory for the next step but what it cannot do without."""
+        self._state.optimizer.zero_grad(set_to_none=True)
+        if self._state.passes is not None:
+            self._state.passes.drop()
+
 
 def train(case: Case, folder: Path, *, precision: Precision = "fp32", is_compiled: bool = False) -> TrainOurs:
     """Return steps on a processor.

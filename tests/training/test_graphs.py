@@ -175,7 +175,7 @@ def test_gradients_are_replayed_memory_unless_they_are_added_up(recorder):
 
 def test_to_record_changes_nothing(recorder, experiment):
     state, _ = do_steps(experiment, "s")
-    state.passes._passes.clear()
+    state.passes.drop()
     state.passes._known.clear()
     before = {name: value.clone() for name, value in state.model.state_dict().items()}
     settings = experiment.schedule.stages[0]
@@ -212,6 +212,34 @@ def test_where_there_is_no_room_to_record_nothing_is_left_of_it(recorder, experi
     recorder.fails = False
     train_step(state, noise_batch(experiment, settings, 8), experiment)
     assert state.passes._passes
+
+
+def test_what_was_recorded_before_gives_way_to_what_there_is_no_room_for(recorder, experiment):
+    state, _ = do_steps(experiment, "s")
+    assert state.passes._passes  # Those of the shorter micro-batch, with which the step ended.
+    recorder.fails = True
+    with pytest.raises(torch.OutOfMemoryError):
+        train_step(state, noise_batch(experiment, experiment.schedule.stages[0], 8), experiment)
+    assert state.passes._passes == {}
+
+
+def test_what_learns_makes_another_kind():
+    layer, recorder = torch.nn.Linear(2, 1), Recorder()
+
+    def work(images, targets, weight) -> torch.Tensor:
+        mean = (layer(images.mean((2, 3))) * targets).mean()
+        torch.autograd.backward(mean, weight)
+        return mean.detach()
+
+    passes = RecordedPasses(layer, work, CPU, recorder)
+    given = (torch.ones(3, 2, 4, 4), torch.ones(3, 1), torch.tensor(2.0))
+    passes.run(*given, is_part=False)
+    assert (layer.weight.grad.tolist(), layer.bias.grad.tolist()) == ([[2.0, 2.0]], [2.0])
+    layer.zero_grad()
+    layer.weight.requires_grad_(False)
+    passes.run(*given, is_part=False)
+    assert (layer.weight.grad, layer.bias.grad.tolist()) == (None, [2.0])
+    assert len(recorder.told) == 2
 
 
 def test_a_watched_step_is_done_as_it_is_and_has_the_memory(recorder, monkeypatch, experiment):
@@ -323,6 +351,31 @@ def test_a_gpu_has_its_memory_again_when_recordings_are_dropped(monkeypatch):
     held = torch.cuda.memory_reserved()
     assert graphs.records_passes(experiment)
     state.optimizer.zero_grad(set_to_none=True)
-    state.passes._passes.clear()
+    state.passes.drop()
     torch.cuda.empty_cache()
     assert torch.cuda.memory_reserved() < held
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_gpu_without_room_gives_up_a_recording_half_made():
+    experiment = replace(make_experiment("train.compile=graphs"), device=CUDA)
+    state, settings = initial_state(experiment), experiment.schedule.stages[1]
+    set_phase(state, experiment, settings, is_head_only=False)
+    images, targets = step.mixed_batch(noise_batch(experiment, settings, 512), experiment, seed=0)
+    given = (images, targets, torch.ones((), device=CUDA))
+    torch.manual_seed(0)
+    expected = state.passes.run(*given, is_part=False).clone()
+    state.optimizer.zero_grad(set_to_none=True)
+    state.passes.drop()
+    torch.cuda.empty_cache()
+    most = torch.cuda.memory_reserved() + 2**25
+    torch.cuda.set_per_process_memory_fraction(most / torch.cuda.mem_get_info()[1])
+    try:
+        with pytest.raises(torch.OutOfMemoryError):
+            state.passes.run(*given, is_part=False)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert state.passes._passes == {}
+    torch.manual_seed(0)
+    assert torch.equal(state.passes.run(*given, is_part=False), expected)

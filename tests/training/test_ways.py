@@ -60,7 +60,7 @@ def test_choices_on_a_processor_and_on_a_gpu():
     assert choices(CPU, compiles=True).modes == ("off", "default")
     assert choices(CPU, compiles=True).precisions == ("fp32",)
     assert choices(CUDA, compiles=True, kernels="triton").modes == GPU.modes
-    # To record takes a second, and needs no compiler.
+    # To record needs no compiler.
     assert choices(CUDA, compiles=False).modes == ("off", "graphs")
     # What a run does without being measured comes first.
     assert choices(CUDA, compiles=False).precisions == ("bf16", "fp32")

@@ -81,7 +81,7 @@ def _rehearse(experiment: Experiment, settings: StageSettings, share: int, image
     state = initial_state(alone)
     set_phase(state, alone, settings, is_head_only=False)
     spare = _spare_memory(experiment.device)
-    # To record takes a second, and graphs have memory of their own.
+    # To record takes little time, and graphs have memory of their own.
     with nullcontext() if state.passes is not None else uncompiled():
         for _ in range(2):
             train_step(state, noise_batch(alone, settings, share), alone)

@@ -7,6 +7,7 @@ read where they lie, so that results are those of the passes as they are, bit fo
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ def record_on_gpu(work: Work, warmup: int, pool: Pool | None) -> Recording:
     Raises:
         torch.OutOfMemoryError: There is no room for it.
     """
+    # A graph of autograd that is kept alive by a cycle would tie its gradients to another stream.
+    gc.collect()
     torch.cuda.empty_cache()  # What recordings had that are dropped.
     stream, current = _recording_stream(torch.cuda.current_device()), torch.cuda.current_stream()
     stream.wait_stream(current)
@@ -166,13 +169,13 @@ class RecordedPasses:
             The mean loss, which the next pass overwrites.
         """
         if runs_as_it_is():
-            self._passes.clear()  # It needs their memory.
+            self.drop()  # It needs their memory.
             return self._work(images, targets, weight)
         given = (images, targets, weight)
         key = self._kind(given)
         if images.shape[2:] != self._size or key not in self._known:
             # To warm up takes as much memory again.
-            self._passes.clear()
+            self.drop()
         self._size = tuple(images.shape[2:])
         found = self._passes.get(key)
         if found is None:
@@ -184,12 +187,16 @@ class RecordedPasses:
         _add_gradients(found.learning, gradients, is_part=is_part)
         return mean
 
+    def drop(self) -> None:
+        """Give back the memory of all recordings; passes are recorded again when they are next done."""
+        self._passes.clear()
+
     def make_room(self) -> None:
         """Drop all recordings where they leave little memory to what is not recorded."""
         if self._device.type == "cuda":
             free, total = torch.cuda.mem_get_info(self._device)
             if free < _ROOM * total:
-                self._passes.clear()
+                self.drop()
 
     def _kind(self, given: Sequence[Tensor]) -> Hashable:
         """Return all that decides what is launched; rates are in buffers, and read by every replay."""
@@ -219,7 +226,7 @@ class RecordedPasses:
                 with on_device_of(inputs[0]):
                     recording = self._record(work, 0 if key in self._known else _WARMUP, pool)
             except RuntimeError:
-                self._passes.clear()
+                self.drop()
                 raise
         self._known.add(key)
         return _Pass(inputs=inputs, learning=learning, recording=recording)

@@ -55,7 +55,7 @@ class Compute:
 
     @property
     def is_compiled(self) -> bool:
-        """By ``torch.compile``, which takes a minute or more."""
+        """By ``torch.compile``, which takes long; to record a pass does not."""
         return self.compile not in {"off", "graphs"}
 
     def __str__(self) -> str:
