@@ -22,7 +22,19 @@ def _tap(weight_ptr, channel, is_channel, TAP: tl.constexpr, TAPS: tl.constexpr,
     return tl.load(weight_ptr + channel * TAPS + TAP, mask=is_channel, other=0.0).to(EXACT)[None, :]
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=[
+        "images",
+        "units",
+        "height",
+        "width",
+        "out_height",
+        "out_width",
+        "top",
+        "left",
+        "segment",
+    ]
+)
 @no_type_check
 def depthwise_rows_program(
     x_ptr,
@@ -95,7 +107,21 @@ def depthwise_rows_program(
         tl.store(there, done.to(out_ptr.dtype.element_ty), mask=is_out & is_done)
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=[
+        "images",
+        "units",
+        "height",
+        "width",
+        "out_height",
+        "out_width",
+        "top",
+        "left",
+        "segment",
+        "segments",
+        "blocks",
+    ]
+)
 @no_type_check
 def depthwise_rows_weight_program(
     gradient_ptr,
@@ -201,7 +227,7 @@ def _tile_pixels(width, TILE_HEIGHT: tl.constexpr, TILE_WIDTH: tl.constexpr):
     return row, (tile % across) * TILE_WIDTH + pixel % TILE_WIDTH
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["units", "height", "width", "out_height", "out_width", "top", "left"])
 @no_type_check
 def depthwise_forward_program(
     x_ptr,
@@ -244,7 +270,7 @@ def depthwise_forward_program(
     tl.store(out_ptr + place, total.to(out_ptr.dtype.element_ty), mask=is_inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["units", "height", "width", "out_height", "out_width", "top", "left"])
 @no_type_check
 def depthwise_input_gradient_program(
     gradient_ptr,
@@ -312,7 +338,9 @@ def _product(
     return gradient * tl.load(x_ptr + place, mask=mask, other=0.0).to(EXACT)
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=["rows", "units", "height", "width", "out_height", "out_width", "top", "left", "share"]
+)
 @no_type_check
 def depthwise_weight_gradient_program(
     gradient_ptr,

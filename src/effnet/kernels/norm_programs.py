@@ -3,7 +3,7 @@
 An activation "N C H W" with its channels last is a matrix: a row for each pixel of each image, a column for
 each channel. Every program goes over tiles of it, and reads or writes each element once. There are ``units``
 times ``UNIT`` channels, so that the compiler knows how far rows are aligned. ``EXACT`` is the type to compute
-in.
+in. Programs are not made anew for other numbers of pixels, as image sizes change in a run.
 """
 
 from typing import no_type_check
@@ -19,7 +19,7 @@ def sigmoid_of(x):
     return 1.0 / (1.0 + tl.exp(tl.minimum(-x, 80.0)))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "units", "pixels", "tiles"])
 @no_type_check
 def activate_program(
     x_ptr,
@@ -66,7 +66,7 @@ def activate_program(
         tl.store(out_ptr + place, value.to(out_ptr.dtype.element_ty), mask=is_inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "units", "pixels", "tiles"])
 @no_type_check
 def input_gradient_program(
     x_ptr,

@@ -14,7 +14,7 @@ import triton.language as tl
 from effnet.kernels.norm_programs import sigmoid_of
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "units", "tiles"])
 @no_type_check
 def statistics_program(
     x_ptr,
@@ -70,7 +70,7 @@ def rows_of_part(part, parts, tiles, rows, ROWS: tl.constexpr):
     return tl.cdiv(tiles - part, parts) * ROWS - missing
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "tiles", "parts"])
 @no_type_check
 def merge_program(
     x_ptr,
@@ -117,7 +117,7 @@ def merge_program(
     tl.store(inverse_ptr + channel, 1.0 / tl.sqrt(variance + EPSILON), mask=is_channel)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["weight", "correction"])
 @no_type_check
 def move_program(
     mean_ptr,
@@ -141,7 +141,7 @@ def move_program(
     tl.store(moving_variance_ptr + channel, variance, mask=is_channel)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["units", "pixels"])
 @no_type_check
 def pool_program(
     x_ptr,
@@ -178,7 +178,7 @@ def pool_program(
     tl.store(out_ptr + image * channels + channel, tl.sum(total, axis=0) / pixels, mask=is_channel)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["units", "pixels"])
 @no_type_check
 def image_sums_program(
     x_ptr,
@@ -235,7 +235,7 @@ def image_sums_program(
     tl.store(out_ptr + 4 * step + channel, tl.sum(whitened_slopes, axis=0), mask=is_channel)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["images"])
 @no_type_check
 def join_program(
     sums_ptr,
@@ -269,7 +269,7 @@ def join_program(
     tl.store(of_bias_ptr + channel, tl.sum(of_bias, axis=0), mask=is_channel)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "units", "pixels", "tiles"])
 @no_type_check
 def gradient_sums_program(
     x_ptr,
@@ -324,7 +324,7 @@ def gradient_sums_program(
     tl.store(out_ptr + parts * channels + place, tl.sum(of_bias, axis=0), mask=is_channel)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["parts"])
 @no_type_check
 def add_parts_program(
     parts_ptr,
