@@ -14,10 +14,10 @@ from effnet.arch.external import ExternalSpec
 from effnet.arch.family import released_preprocessing
 from effnet.data.processes import Processes
 from effnet.errors import UserError
-from effnet.training import graphs, step
+from effnet.training import graphs, step, tune
 from effnet.training.batches import noise_batch
 from effnet.training.compiling import uncompiled
-from effnet.training.experiment import Experiment
+from effnet.training.experiment import Experiment, prepare_experiment
 from effnet.training.graphs import RecordedPasses, Recording, check_recording, records_passes
 from effnet.training.optimizers import optimizer_tensors
 from effnet.training.step import TrainState, initial_state, rehearse_step, set_phase, train_step
@@ -326,6 +326,18 @@ def test_a_run_has_the_same_result(recorder, monkeypatch, tmp_path):
     assert (recorded.steps, recorded.val_top1) == (plain.steps, plain.val_top1)
     weights = [tmp_path / name / "checkpoints" / "best.safetensors" for name in ("recorded", "plain")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_passes_are_recorded_before_steps_are_timed_beside_the_loader(recorder, monkeypatch):
+    small = ("model.width=0.1", "model.depth=0.2", "progressive.stages=1", "progressive.image_size=[16,16]")
+    changes = (*small, "train.batch_size=8", "train.device=cpu")
+    run = prepare_experiment(configure(data="digits", model="v2-b0", recipe="scratch", changes=changes))
+    recorded: list[int] = []
+    monkeypatch.setattr(tune, "SECONDS", 0.0)
+    monkeypatch.setattr(tune, "train_step", lambda *given: recorded.append(len(recorder.told)))
+    state, settings = initial_state(run), run.schedule.stages[0]
+    tune.measure_together(run, state, settings, tune.StepSpeed(batch_size=8, seconds=1.0), workers=1)
+    assert recorded == [1, 1]
 
 
 @pytest.mark.gpu
