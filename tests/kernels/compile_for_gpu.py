@@ -79,7 +79,6 @@ def compile_depthwise(dtype: torch.dtype) -> None:
         weight = torch.zeros(48, 1, size, size)
         gradient = torch.zeros(2, 48, *geometry.out_size(7, 7), dtype=dtype)
         gradient = gradient.to(memory_format=torch.channels_last)
-        depthwise_triton.weight_gradient(gradient, x, geometry)
         depthwise_triton.convolve(x, weight, geometry)
         depthwise_triton.input_gradient(gradient, weight, geometry, height=7, width=7)
 

@@ -28,18 +28,14 @@ def use_small_tiles(monkeypatch) -> None:
 
     monkeypatch.setattr(depthwise_triton, "_TILE", 256)
     monkeypatch.setattr(depthwise_triton, "_TILE_WIDTH", 4)
-    for name in ("_MOST_CHANNELS", "_ROWS_CHANNELS", "_WEIGHT_CHANNELS"):
-        monkeypatch.setattr(depthwise_triton, name, 8)
+    monkeypatch.setattr(depthwise_triton, "_MOST_CHANNELS", 8)
     monkeypatch.setattr(depthwise_triton, "_ROWS_TILE", 32)
-    monkeypatch.setattr(depthwise_triton, "_WEIGHT_TILE", 32)
     monkeypatch.setattr(depthwise_triton, "_SHORTEST", 3)
-    monkeypatch.setattr(depthwise_triton, "_PROGRAMS", 7)
-    for name in ("_TILE", "_SUM_TILE", "_IMAGE_TILE"):
+    for name in ("_TILE", "_SUM_TILE", "_POOL_TILE", "_IMAGE_TILE"):
         monkeypatch.setattr(norm_triton, name, 128)
     monkeypatch.setattr(norm_triton, "_MOST_CHANNELS", 8)
     monkeypatch.setattr(norm_triton, "_MOST_SUM_CHANNELS", 8)
     monkeypatch.setattr(norm_triton, "_PROGRAMS", 3)
-    monkeypatch.setattr(norm_triton, "_SUM_PROGRAMS", 3)
     monkeypatch.setattr(norm_triton, "_PARTS", 2)
     monkeypatch.setattr(norm_triton, "_MOVED", 4)
 

@@ -1,4 +1,4 @@
-"""Depthwise convolution in plain PyTorch: the twin of `effnet.kernels.depthwise_triton`.
+"""Depthwise convolution in plain PyTorch; the passes of `effnet.kernels.depthwise_triton` have twins here.
 
 Dimension key: N images, C channels, H and W input pixels, P and Q output pixels, K kernel size.
 """
@@ -81,12 +81,10 @@ def input_gradient(
 def weight_gradient(
     gradient: Float[Tensor, "N C P Q"], x: Float[Tensor, "N C H W"], geometry: Geometry
 ) -> Float[Tensor, "C 1 K K"]:
-    """Return the gradient of the weights."""
-    channels, size = x.shape[1], geometry.kernel_size
+    """Return the gradient of the weights; on a GPU too, where cuDNN beats what we tried (docs/log.md)."""
+    channels, size, padding = x.shape[1], geometry.kernel_size, (geometry.top, geometry.left)
+    if padding != (geometry.bottom, geometry.right):
+        x, padding = geometry.padded(x), (0, 0)
     return conv2d_weight(  # type: ignore[no-untyped-call]
-        geometry.padded(x),
-        (channels, 1, size, size),
-        gradient,
-        stride=geometry.stride,
-        groups=channels,
+        x, (channels, 1, size, size), gradient, stride=geometry.stride, padding=padding, groups=channels
     )

@@ -4,10 +4,11 @@ Activations are "N H W C" in memory. Weights are "C by taps", a tap being a plac
 ``units`` times ``UNIT`` channels, so that the compiler knows how far pixels are aligned. ``EXACT`` is the
 type to compute in.
 
-Two programs are for kernels of 3 x 3 that move by one pixel, as most are. They go down the rows of an image
-and read each of them once for each column of the kernel: what a row adds to its neighbours is kept. The
-columns of all images lie side by side, so that narrow images fill a tile as well. The other programs compute
-a tile of pixels, flattened, and read for each tap; what neighbouring pixels share they find in the cache.
+The first program is for kernels of 3 x 3 that move by one pixel, as most are. It goes down the rows of an
+image and reads each of them once for each column of the kernel: what a row adds to its neighbours is kept.
+The columns of all images lie side by side, so that narrow images fill a tile as well. The other programs
+compute a tile of pixels, flattened, and read for each tap; what neighbouring pixels share they find in the
+cache.
 """
 
 from typing import no_type_check
@@ -105,115 +106,6 @@ def depthwise_rows_program(
         is_done = (step >= 2) & (out_row < out_height)
         there = out_ptr + out_row * out_width * channels
         tl.store(there, done.to(out_ptr.dtype.element_ty), mask=is_out & is_done)
-
-
-@triton.jit(
-    do_not_specialize=[
-        "images",
-        "units",
-        "height",
-        "width",
-        "out_height",
-        "out_width",
-        "top",
-        "left",
-        "segment",
-        "segments",
-        "blocks",
-    ]
-)
-@no_type_check
-def depthwise_rows_weight_program(
-    gradient_ptr,
-    x_ptr,
-    out_ptr,
-    images,
-    units,
-    height,
-    width,
-    out_height,
-    out_width,
-    top,
-    left,
-    segment,
-    segments,
-    blocks,
-    COLUMNS: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    UNIT: tl.constexpr,
-    EXACT: tl.constexpr,
-):
-    """Gradients of the weights over blocks of columns and segments of rows."""
-    channels = units * UNIT
-    part = tl.program_id(0)
-    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    is_channel = channel < channels
-    # Sums over the columns of a tile come last: they need all threads.
-    tap_0 = tl.zeros([COLUMNS, CHANNELS], dtype=EXACT)
-    tap_1 = tl.zeros([COLUMNS, CHANNELS], dtype=EXACT)
-    tap_2 = tl.zeros([COLUMNS, CHANNELS], dtype=EXACT)
-    tap_3 = tl.zeros([COLUMNS, CHANNELS], dtype=EXACT)
-    tap_4 = tl.zeros([COLUMNS, CHANNELS], dtype=EXACT)
-    tap_5 = tl.zeros([COLUMNS, CHANNELS], dtype=EXACT)
-    tap_6 = tl.zeros([COLUMNS, CHANNELS], dtype=EXACT)
-    tap_7 = tl.zeros([COLUMNS, CHANNELS], dtype=EXACT)
-    tap_8 = tl.zeros([COLUMNS, CHANNELS], dtype=EXACT)
-    for block in range(part, blocks, tl.num_programs(0)):
-        start = block % segments * segment
-        place = block // segments * COLUMNS + tl.arange(0, COLUMNS)
-        is_column = place < images * out_width
-        image = (place // out_width).to(tl.int64)
-        column = place % out_width
-        x_column = column - left
-        is_0 = (is_column & (x_column >= 0) & (x_column < width))[:, None] & is_channel[None, :]
-        is_1 = (is_column & (x_column >= -1) & (x_column < width - 1))[:, None] & is_channel[None, :]
-        is_2 = (is_column & (x_column >= -2) & (x_column < width - 2))[:, None] & is_channel[None, :]
-        is_out = is_column[:, None] & is_channel[None, :]
-        x_place = x_ptr + (image * height * width + x_column)[:, None] * channels + channel[None, :]
-        place = (image * out_height * out_width + column)[:, None] * channels + channel[None, :]
-        older = tl.zeros([COLUMNS, CHANNELS], dtype=EXACT)
-        oldest = tl.zeros([COLUMNS, CHANNELS], dtype=EXACT)
-        is_row = (start >= top) & (start - top < height)
-        here = x_place + (start - top) * width * channels
-        next_0 = tl.load(here, mask=is_0 & is_row, other=0.0)
-        next_1 = tl.load(here + channels, mask=is_1 & is_row, other=0.0)
-        next_2 = tl.load(here + 2 * channels, mask=is_2 & is_row, other=0.0)
-        there = gradient_ptr + place + start * out_width * channels
-        coming = tl.load(there, mask=is_out & (start < out_height), other=0.0)
-        for step in range(0, segment + 2):
-            x_0, x_1, x_2 = next_0.to(EXACT), next_1.to(EXACT), next_2.to(EXACT)
-            newest = coming.to(EXACT)
-            row = start + step + 1 - top
-            is_row = (row >= 0) & (row < height) & (step <= segment)
-            here = x_place + row * width * channels
-            next_0 = tl.load(here, mask=is_0 & is_row, other=0.0)
-            next_1 = tl.load(here + channels, mask=is_1 & is_row, other=0.0)
-            next_2 = tl.load(here + 2 * channels, mask=is_2 & is_row, other=0.0)
-            out_row = start + step + 1
-            is_new = (step + 1 < segment) & (out_row < out_height)
-            there = gradient_ptr + place + out_row * out_width * channels
-            coming = tl.load(there, mask=is_out & is_new, other=0.0)
-            tap_0 += newest * x_0
-            tap_1 += newest * x_1
-            tap_2 += newest * x_2
-            tap_3 += older * x_0
-            tap_4 += older * x_1
-            tap_5 += older * x_2
-            tap_6 += oldest * x_0
-            tap_7 += oldest * x_1
-            tap_8 += oldest * x_2
-            oldest = older
-            older = newest
-    out_ptr += part * 9 * channels + channel
-    tl.store(out_ptr, tl.sum(tap_0, axis=0), mask=is_channel)
-    tl.store(out_ptr + channels, tl.sum(tap_1, axis=0), mask=is_channel)
-    tl.store(out_ptr + 2 * channels, tl.sum(tap_2, axis=0), mask=is_channel)
-    tl.store(out_ptr + 3 * channels, tl.sum(tap_3, axis=0), mask=is_channel)
-    tl.store(out_ptr + 4 * channels, tl.sum(tap_4, axis=0), mask=is_channel)
-    tl.store(out_ptr + 5 * channels, tl.sum(tap_5, axis=0), mask=is_channel)
-    tl.store(out_ptr + 6 * channels, tl.sum(tap_6, axis=0), mask=is_channel)
-    tl.store(out_ptr + 7 * channels, tl.sum(tap_7, axis=0), mask=is_channel)
-    tl.store(out_ptr + 8 * channels, tl.sum(tap_8, axis=0), mask=is_channel)
 
 
 @triton.jit
@@ -315,94 +207,3 @@ def depthwise_input_gradient_program(
     is_inside = ((row < height) & (column < width))[:, None] & is_channel[None, :]
     out_ptr += image * height * width * channels
     tl.store(out_ptr + place, total.to(out_ptr.dtype.element_ty), mask=is_inside)
-
-
-@triton.jit
-@no_type_check
-def _product(
-    gradient,
-    x_ptr,
-    image,
-    x_row,
-    x_column,
-    channel,
-    is_channel,
-    channels,
-    height,
-    width,
-    EXACT: tl.constexpr,
-):
-    is_inside = (x_row >= 0) & (x_row < height) & (x_column >= 0) & (x_column < width)
-    place = ((image * height + x_row) * width + x_column)[:, None] * channels + channel[None, :]
-    mask = is_inside[:, None] & is_channel[None, :]
-    return gradient * tl.load(x_ptr + place, mask=mask, other=0.0).to(EXACT)
-
-
-@triton.jit(
-    do_not_specialize=["rows", "units", "height", "width", "out_height", "out_width", "top", "left", "share"]
-)
-@no_type_check
-def depthwise_weight_gradient_program(
-    gradient_ptr,
-    x_ptr,
-    out_ptr,
-    rows,
-    units,
-    height,
-    width,
-    out_height,
-    out_width,
-    top,
-    left,
-    share,
-    SIZE: tl.constexpr,
-    STRIDE: tl.constexpr,
-    ROWS: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    UNIT: tl.constexpr,
-    EXACT: tl.constexpr,
-):
-    """Gradients of one row of the kernel over a share of the output pixels of all images."""
-    # Programs that read the same pixels are neighbours, so that all but one find them in the cache.
-    channels = units * UNIT
-    i = tl.program_id(0) % SIZE
-    part = tl.program_id(0) // SIZE
-    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    is_channel = channel < channels
-    # Sums over the rows of a tile come last: they need all threads.
-    tap_0 = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
-    tap_1 = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
-    tap_2 = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
-    tap_3 = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
-    tap_4 = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
-    for start in range(0, share, ROWS):
-        row = part.to(tl.int64) * share + start + tl.arange(0, ROWS)
-        mask = (row < rows)[:, None] & is_channel[None, :]
-        place = row[:, None] * channels + channel[None, :]
-        gradient = tl.load(gradient_ptr + place, mask=mask, other=0.0).to(EXACT)
-        image = row // (out_height * out_width)
-        y = row // out_width % out_height * STRIDE + i - top
-        # Behind the last output pixel the gradient is 0, but there must be something to read.
-        y = tl.where(row < rows, y, -1)
-        x = row % out_width * STRIDE - left
-        tap_0 += _product(gradient, x_ptr, image, y, x, channel, is_channel, channels, height, width, EXACT)
-        tap_1 += _product(
-            gradient, x_ptr, image, y, x + 1, channel, is_channel, channels, height, width, EXACT
-        )
-        tap_2 += _product(
-            gradient, x_ptr, image, y, x + 2, channel, is_channel, channels, height, width, EXACT
-        )
-        if SIZE == 5:
-            tap_3 += _product(
-                gradient, x_ptr, image, y, x + 3, channel, is_channel, channels, height, width, EXACT
-            )
-            tap_4 += _product(
-                gradient, x_ptr, image, y, x + 4, channel, is_channel, channels, height, width, EXACT
-            )
-    out_ptr += ((part * SIZE + i) * SIZE) * channels
-    tl.store(out_ptr + channel, tl.sum(tap_0, axis=0), mask=is_channel)
-    tl.store(out_ptr + channels + channel, tl.sum(tap_1, axis=0), mask=is_channel)
-    tl.store(out_ptr + 2 * channels + channel, tl.sum(tap_2, axis=0), mask=is_channel)
-    if SIZE == 5:
-        tl.store(out_ptr + 3 * channels + channel, tl.sum(tap_3, axis=0), mask=is_channel)
-        tl.store(out_ptr + 4 * channels + channel, tl.sum(tap_4, axis=0), mask=is_channel)

@@ -1,4 +1,4 @@
-"""Depthwise convolution in Triton: the twin of `effnet.kernels.depthwise_plain`.
+"""Depthwise convolution in Triton, but for the gradient of its weights: see `effnet.kernels.depthwise_plain`.
 
 All activations have their channels last, as `effnet.kernels.dispatch.runs_on` makes sure.
 """
@@ -14,30 +14,28 @@ from triton.runtime import KernelInterface
 
 from effnet.kernels import depthwise_programs as programs
 from effnet.kernels.depthwise_plain import Geometry, empty_in_layout_of
-from effnet.kernels.dispatch import exact_dtype, on_device_of
+from effnet.kernels.dispatch import on_device_of
 
-_TILE = 2048
-"""Elements of a tile: 16 for each of the 128 threads that share it."""
-_MOST_CHANNELS = 128
-_TILE_WIDTH = 8
-_ROWS_TILE, _ROWS_CHANNELS, _ROWS_WARPS = 512, 64, 4
-"""Of the program that goes down rows."""
-_WEIGHT_TILE, _WEIGHT_CHANNELS, _WEIGHT_WARPS = 512, 64, 4
-"""Of the one that sums gradients of the weights as it does so."""
+_TILE, _TILE_WIDTH, _MOST_CHANNELS = 2048, 8, 128
+"""Elements of a tile, 16 for each of the 128 threads that share it, and how wide it is."""
+_ROWS_TILE = 1024
+"""The same of the program that goes down rows."""
 _BUSY = 2048
 """Programs that keep a large GPU busy: rows are cut into segments until there are as many."""
 _SHORTEST = 8
 """Rows of a segment at least, as two more are read."""
-_PROGRAMS = 1024
-"""About as many as keep a large GPU busy where each goes over many tiles."""
 
 
-def _constants(x: Tensor, most_channels: int) -> dict[str, object]:
+def _constants(x: Tensor) -> dict[str, object]:
     return {
-        "CHANNELS": min(triton.next_power_of_2(x.shape[1]), most_channels),
+        "CHANNELS": _tile_channels(x),
         "UNIT": _unit(x),
         "EXACT": tl.float64 if x.dtype == torch.float64 else tl.float32,
     }
+
+
+def _tile_channels(x: Tensor) -> int:
+    return min(triton.next_power_of_2(x.shape[1]), _MOST_CHANNELS)
 
 
 def _unit(x: Tensor) -> int:
@@ -92,9 +90,8 @@ def _down_rows(
     read: Tensor, weight: Tensor, written: Tensor, before: tuple[int, int], *, is_flipped: bool
 ) -> None:
     """Convolve with the kernel or its mirror image, behind so many zeros at the top and the left."""
-    constants = _constants(read, _ROWS_CHANNELS)
     images, channels, height, width = written.shape
-    tile_channels = min(triton.next_power_of_2(channels), _ROWS_CHANNELS)
+    tile_channels = _tile_channels(read)
     columns = _ROWS_TILE // tile_channels
     blocks = triton.cdiv(images * width, columns), triton.cdiv(channels, tile_channels)
     segment, segments = _segments(blocks[0] * blocks[1], height)
@@ -112,8 +109,7 @@ def _down_rows(
             segment,
             IS_FLIPPED=is_flipped,
             COLUMNS=columns,
-            num_warps=_ROWS_WARPS,
-            **constants,
+            **_constants(read),
         )
 
 
@@ -126,7 +122,7 @@ def _over_tiles(  # noqa: PLR0917 - as the programs are called
     sizes: tuple[int, int, int, int],
 ) -> None:
     images, channels, height, width = written.shape
-    tile_channels = min(triton.next_power_of_2(channels), _MOST_CHANNELS)
+    tile_channels = _tile_channels(read)
     tile_height = max(_TILE // tile_channels // _TILE_WIDTH, 1)
     tiles = triton.cdiv(height, tile_height) * triton.cdiv(width, _TILE_WIDTH)
     with on_device_of(read):
@@ -142,75 +138,5 @@ def _over_tiles(  # noqa: PLR0917 - as the programs are called
             STRIDE=geometry.stride,
             TILE_HEIGHT=tile_height,
             TILE_WIDTH=_TILE_WIDTH,
-            **_constants(read, _MOST_CHANNELS),
+            **_constants(read),
         )
-
-
-def weight_gradient(
-    gradient: Float[Tensor, "N C P Q"], x: Float[Tensor, "N C H W"], geometry: Geometry
-) -> Float[Tensor, "C 1 K K"]:
-    """Return the gradient of the weights, in at least single precision."""
-    sums = (_weight_sums_by_rows if _is_by_rows(geometry) else _weight_sums)(gradient, x, geometry)
-    return sums.sum(0).T.reshape(x.shape[1], 1, geometry.kernel_size, geometry.kernel_size)
-
-
-def _weight_sums_by_rows(gradient: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
-    images, channels, height, width = gradient.shape
-    constants = _constants(x, _WEIGHT_CHANNELS)
-    tile_channels = min(triton.next_power_of_2(channels), _WEIGHT_CHANNELS)
-    columns, across = _WEIGHT_TILE // tile_channels, triton.cdiv(channels, tile_channels)
-    blocks = triton.cdiv(images * width, columns)
-    segment, segments = _segments(blocks * across, height)
-    blocks *= segments
-    parts = min(max(_PROGRAMS // across, 1), blocks)
-    sums = torch.empty((parts, 9, channels), dtype=exact_dtype(x.dtype), device=x.device)
-    with on_device_of(x):
-        programs.depthwise_rows_weight_program[parts, across](
-            gradient,
-            x,
-            sums,
-            images,
-            channels // _unit(x),
-            *x.shape[2:],
-            height,
-            width,
-            geometry.top,
-            geometry.left,
-            segment,
-            segments,
-            blocks,
-            COLUMNS=columns,
-            num_warps=_WEIGHT_WARPS,
-            **constants,
-        )
-    return sums
-
-
-def _weight_sums(gradient: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
-    images, channels, out_height, out_width = gradient.shape
-    size, tile_channels = geometry.kernel_size, min(triton.next_power_of_2(channels), _WEIGHT_CHANNELS)
-    rows, tile_rows = images * out_height * out_width, _TILE // tile_channels
-    columns = triton.cdiv(channels, tile_channels)
-    parts = min(max(_PROGRAMS // (columns * size), 1), triton.cdiv(rows, tile_rows))
-    share = triton.cdiv(triton.cdiv(rows, parts), tile_rows) * tile_rows
-    parts = triton.cdiv(rows, share)
-    sums = torch.empty((parts, size * size, channels), dtype=exact_dtype(x.dtype), device=x.device)
-    with on_device_of(x):
-        programs.depthwise_weight_gradient_program[parts * size, columns](
-            gradient,
-            x,
-            sums,
-            rows,
-            channels // _unit(x),
-            *x.shape[2:],
-            out_height,
-            out_width,
-            geometry.top,
-            geometry.left,
-            share,
-            SIZE=size,
-            STRIDE=geometry.stride,
-            ROWS=tile_rows,
-            **_constants(x, _WEIGHT_CHANNELS),
-        )
-    return sums

@@ -19,7 +19,7 @@ def sigmoid_of(x):
     return 1.0 / (1.0 + tl.exp(tl.minimum(-x, 80.0)))
 
 
-@triton.jit(do_not_specialize=["rows", "units", "pixels", "tiles"])
+@triton.jit(do_not_specialize=["rows", "units", "pixels"])
 @no_type_check
 def activate_program(
     x_ptr,
@@ -33,7 +33,6 @@ def activate_program(
     rows,
     units,
     pixels,
-    tiles,
     HAS_FACTOR: tl.constexpr,
     HAS_IDENTITY: tl.constexpr,
     IS_SILU: tl.constexpr,
@@ -43,30 +42,29 @@ def activate_program(
     EXACT: tl.constexpr,
 ):
     channels = units * UNIT
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     is_channel = channel < channels
+    is_inside = (row < rows)[:, None] & is_channel[None, :]
+    place = row.to(tl.int64)[:, None] * channels + channel[None, :]
+    x = tl.load(x_ptr + place, mask=is_inside, other=0.0).to(EXACT)
     mean = tl.load(mean_ptr + channel, mask=is_channel, other=0.0)[None, :]
     inverse = tl.load(inverse_ptr + channel, mask=is_channel, other=0.0)
     scale = (inverse * tl.load(weight_ptr + channel, mask=is_channel, other=0.0))[None, :]
     bias = tl.load(bias_ptr + channel, mask=is_channel, other=0.0)[None, :]
-    for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
-        row = tile * ROWS + tl.arange(0, ROWS)
-        is_inside = (row < rows)[:, None] & is_channel[None, :]
-        place = row.to(tl.int64)[:, None] * channels + channel[None, :]
-        x = tl.load(x_ptr + place, mask=is_inside, other=0.0).to(EXACT)
-        # Not as x * scale + shift, which cancels where the mean is large.
-        value = (x - mean) * scale + bias
-        if IS_SILU:
-            value = value * sigmoid_of(value)
-        if HAS_FACTOR:
-            factor_place = (row // pixels)[:, None] * channels + channel[None, :]
-            value = value * tl.load(factor_ptr + factor_place, mask=is_inside, other=0.0)
-        if HAS_IDENTITY:
-            value = value + tl.load(identity_ptr + place, mask=is_inside, other=0.0).to(EXACT)
-        tl.store(out_ptr + place, value.to(out_ptr.dtype.element_ty), mask=is_inside)
+    # Not as x * scale + shift, which cancels where the mean is large.
+    value = (x - mean) * scale + bias
+    if IS_SILU:
+        value = value * sigmoid_of(value)
+    if HAS_FACTOR:
+        factor_place = (row // pixels)[:, None] * channels + channel[None, :]
+        value = value * tl.load(factor_ptr + factor_place, mask=is_inside, other=0.0)
+    if HAS_IDENTITY:
+        value = value + tl.load(identity_ptr + place, mask=is_inside, other=0.0).to(EXACT)
+    tl.store(out_ptr + place, value.to(out_ptr.dtype.element_ty), mask=is_inside)
 
 
-@triton.jit(do_not_specialize=["rows", "units", "pixels", "tiles"])
+@triton.jit(do_not_specialize=["rows", "units", "pixels"])
 @no_type_check
 def input_gradient_program(
     x_ptr,
@@ -83,7 +81,6 @@ def input_gradient_program(
     rows,
     units,
     pixels,
-    tiles,
     HAS_FACTOR: tl.constexpr,
     HAS_OFFSET: tl.constexpr,
     IS_SILU: tl.constexpr,
@@ -93,29 +90,27 @@ def input_gradient_program(
     EXACT: tl.constexpr,
 ):
     channels = units * UNIT
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     is_channel = channel < channels
+    is_inside = (row < rows)[:, None] & is_channel[None, :]
+    place = row.to(tl.int64)[:, None] * channels + channel[None, :]
+    x = tl.load(x_ptr + place, mask=is_inside, other=0.0).to(EXACT)
+    gradient = tl.load(gradient_ptr + place, mask=is_inside, other=0.0).to(EXACT)
     mean = tl.load(mean_ptr + channel, mask=is_channel, other=0.0)[None, :]
     inverse = tl.load(inverse_ptr + channel, mask=is_channel, other=0.0)[None, :]
     weight = tl.load(weight_ptr + channel, mask=is_channel, other=0.0)[None, :]
-    bias = tl.load(bias_ptr + channel, mask=is_channel, other=0.0)[None, :]
     through_variance = (tl.load(of_weight_ptr + channel, mask=is_channel, other=0.0) / rows)[None, :]
     through_mean = (tl.load(of_bias_ptr + channel, mask=is_channel, other=0.0) / rows)[None, :]
-    for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
-        row = tile * ROWS + tl.arange(0, ROWS)
-        is_inside = (row < rows)[:, None] & is_channel[None, :]
-        place = row.to(tl.int64)[:, None] * channels + channel[None, :]
-        x = tl.load(x_ptr + place, mask=is_inside, other=0.0).to(EXACT)
-        gradient = tl.load(gradient_ptr + place, mask=is_inside, other=0.0).to(EXACT)
-        whitened = (x - mean) * inverse
-        factor_place = (row // pixels)[:, None] * channels + channel[None, :]
-        if HAS_FACTOR:
-            gradient = gradient * tl.load(factor_ptr + factor_place, mask=is_inside, other=0.0)
-        if HAS_OFFSET:
-            gradient = gradient + tl.load(offset_ptr + factor_place, mask=is_inside, other=0.0)
-        if IS_SILU:
-            value = whitened * weight + bias
-            sigmoid = sigmoid_of(value)
-            gradient = gradient * sigmoid * (1.0 + value * (1.0 - sigmoid))
-        gradient = (gradient - through_mean - whitened * through_variance) * (weight * inverse)
-        tl.store(out_ptr + place, gradient.to(out_ptr.dtype.element_ty), mask=is_inside)
+    whitened = (x - mean) * inverse
+    factor_place = (row // pixels)[:, None] * channels + channel[None, :]
+    if HAS_FACTOR:
+        gradient = gradient * tl.load(factor_ptr + factor_place, mask=is_inside, other=0.0)
+    if HAS_OFFSET:
+        gradient = gradient + tl.load(offset_ptr + factor_place, mask=is_inside, other=0.0)
+    if IS_SILU:
+        value = whitened * weight + tl.load(bias_ptr + channel, mask=is_channel, other=0.0)[None, :]
+        sigmoid = sigmoid_of(value)
+        gradient = gradient * sigmoid * (1.0 + value * (1.0 - sigmoid))
+    gradient = (gradient - through_mean - whitened * through_variance) * (weight * inverse)
+    tl.store(out_ptr + place, gradient.to(out_ptr.dtype.element_ty), mask=is_inside)

@@ -41,18 +41,19 @@ def statistics_program(
     row = last * ROWS + tl.arange(0, ROWS)
     is_inside = (row < rows)[:, None] & is_channel[None, :]
     place = row.to(tl.int64)[:, None] * channels + channel[None, :]
-    x = tl.load(x_ptr + place, mask=is_inside, other=0.0).to(EXACT)
+    x = tl.load(x_ptr + place, mask=is_inside, other=0.0)
     first = tl.load(x_ptr + channel, mask=is_channel, other=0.0).to(EXACT)
-    distance = tl.where(is_inside, x - first[None, :], 0.0)
+    distance = tl.where(is_inside, x.to(EXACT) - first[None, :], 0.0)
     base = first + tl.sum(distance, axis=0) / tl.minimum(rows - last * ROWS, ROWS)
     total = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
     squares = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
     for step in range(0, tl.cdiv(tiles - part, parts)):
-        row = (last - step * parts) * ROWS + tl.arange(0, ROWS)
-        is_inside = (row < rows)[:, None] & is_channel[None, :]
+        distance = tl.where(is_inside, x.to(EXACT) - base[None, :], 0.0)
+        # The next tile is asked for while this one is worked on.
+        row = (last - (step + 1) * parts) * ROWS + tl.arange(0, ROWS)
+        is_inside = (row >= 0)[:, None] & is_channel[None, :]
         place = row.to(tl.int64)[:, None] * channels + channel[None, :]
-        x = tl.load(x_ptr + place, mask=is_inside, other=0.0).to(EXACT)
-        distance = tl.where(is_inside, x - base[None, :], 0.0)
+        x = tl.load(x_ptr + place, mask=is_inside, other=0.0)
         total += distance
         squares += distance * distance
     count = rows_of_part(part, parts, tiles, rows, ROWS).to(EXACT)
@@ -162,19 +163,21 @@ def pool_program(
     image = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     is_channel = channel < channels
+    x_ptr += image * pixels * channels
+    pixel = tl.arange(0, ROWS)
+    is_inside = (pixel < pixels)[:, None] & is_channel[None, :]
+    x = tl.load(x_ptr + pixel[:, None] * channels + channel[None, :], mask=is_inside, other=0.0)
     mean = tl.load(mean_ptr + channel, mask=is_channel, other=0.0)[None, :]
     inverse = tl.load(inverse_ptr + channel, mask=is_channel, other=0.0)
     scale = (inverse * tl.load(weight_ptr + channel, mask=is_channel, other=0.0))[None, :]
     bias = tl.load(bias_ptr + channel, mask=is_channel, other=0.0)[None, :]
-    x_ptr += image * pixels * channels
     total = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
     for start in range(0, pixels, ROWS):
-        pixel = start + tl.arange(0, ROWS)
+        value, was_inside = (x.to(EXACT) - mean) * scale + bias, is_inside
+        pixel = start + ROWS + tl.arange(0, ROWS)
         is_inside = (pixel < pixels)[:, None] & is_channel[None, :]
-        place = pixel[:, None] * channels + channel[None, :]
-        x = tl.load(x_ptr + place, mask=is_inside, other=0.0).to(EXACT)
-        value = (x - mean) * scale + bias
-        total += tl.where(is_inside, value * sigmoid_of(value), 0.0)
+        x = tl.load(x_ptr + pixel[:, None] * channels + channel[None, :], mask=is_inside, other=0.0)
+        total += tl.where(was_inside, value * sigmoid_of(value), 0.0)
     tl.store(out_ptr + image * channels + channel, tl.sum(total, axis=0) / pixels, mask=is_channel)
 
 
@@ -200,32 +203,39 @@ def image_sums_program(
     image = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     is_channel = channel < channels
+    x_ptr += image * pixels * channels
+    gradient_ptr += image * pixels * channels
+    pixel = tl.arange(0, ROWS)
+    is_inside = (pixel < pixels)[:, None] & is_channel[None, :]
+    place = pixel[:, None] * channels + channel[None, :]
+    next_x = tl.load(x_ptr + place, mask=is_inside, other=0.0)
+    next_gradient = tl.load(gradient_ptr + place, mask=is_inside, other=0.0)
     mean = tl.load(mean_ptr + channel, mask=is_channel, other=0.0)[None, :]
     inverse = tl.load(inverse_ptr + channel, mask=is_channel, other=0.0)[None, :]
     weight = tl.load(weight_ptr + channel, mask=is_channel, other=0.0)[None, :]
     bias = tl.load(bias_ptr + channel, mask=is_channel, other=0.0)[None, :]
-    x_ptr += image * pixels * channels
-    gradient_ptr += image * pixels * channels
     products = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
     gradients = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
     slopes = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
     whitened_gradients = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
     whitened_slopes = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
     for start in range(0, pixels, ROWS):
-        pixel = start + tl.arange(0, ROWS)
+        x, gradient, was_inside = next_x.to(EXACT), next_gradient.to(EXACT), is_inside
+        pixel = start + ROWS + tl.arange(0, ROWS)
         is_inside = (pixel < pixels)[:, None] & is_channel[None, :]
         place = pixel[:, None] * channels + channel[None, :]
-        x = tl.load(x_ptr + place, mask=is_inside, other=0.0).to(EXACT)
-        gradient = tl.load(gradient_ptr + place, mask=is_inside, other=0.0).to(EXACT)
+        next_x = tl.load(x_ptr + place, mask=is_inside, other=0.0)
+        next_gradient = tl.load(gradient_ptr + place, mask=is_inside, other=0.0)
         whitened = (x - mean) * inverse
         value = whitened * weight + bias
         sigmoid = sigmoid_of(value)
-        slope = tl.where(is_inside, sigmoid * (1.0 + value * (1.0 - sigmoid)), 0.0)
-        products += gradient * value * sigmoid
-        gradients += gradient * slope
+        slope = tl.where(was_inside, sigmoid * (1.0 + value * (1.0 - sigmoid)), 0.0)
+        products += gradient * (value * sigmoid)
         slopes += slope
-        whitened_gradients += gradient * slope * whitened
         whitened_slopes += slope * whitened
+        slope = gradient * slope
+        gradients += slope
+        whitened_gradients += slope * whitened
     step = tl.num_programs(0).to(tl.int64) * channels
     out_ptr += image * channels
     tl.store(out_ptr + channel, tl.sum(products, axis=0), mask=is_channel)
@@ -296,6 +306,13 @@ def gradient_sums_program(
     part, parts = tl.program_id(0), tl.num_programs(0)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     is_channel = channel < channels
+    last = tiles - 1 - part
+    row = last * ROWS + tl.arange(0, ROWS)
+    is_inside = (row < rows)[:, None] & is_channel[None, :]
+    place = row.to(tl.int64)[:, None] * channels + channel[None, :]
+    next_x = tl.load(x_ptr + place, mask=is_inside, other=0.0)
+    # Where there is no row it is 0, and so is what is added.
+    next_gradient = tl.load(gradient_ptr + place, mask=is_inside, other=0.0)
     mean = tl.load(mean_ptr + channel, mask=is_channel, other=0.0)[None, :]
     inverse = tl.load(inverse_ptr + channel, mask=is_channel, other=0.0)[None, :]
     weight = tl.load(weight_ptr + channel, mask=is_channel, other=0.0)[None, :]
@@ -303,16 +320,15 @@ def gradient_sums_program(
     of_weight = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
     of_bias = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
     for step in range(0, tl.cdiv(tiles - part, parts)):
-        row = (tiles - 1 - part - step * parts) * ROWS + tl.arange(0, ROWS)
-        is_inside = (row < rows)[:, None] & is_channel[None, :]
-        place = row.to(tl.int64)[:, None] * channels + channel[None, :]
-        x = tl.load(x_ptr + place, mask=is_inside, other=0.0).to(EXACT)
-        # Where there is no row it is 0, and so is what is added.
-        gradient = tl.load(gradient_ptr + place, mask=is_inside, other=0.0).to(EXACT)
-        whitened = (x - mean) * inverse
+        whitened, gradient = (next_x.to(EXACT) - mean) * inverse, next_gradient.to(EXACT)
         if HAS_FACTOR:
             factor_place = (row // pixels)[:, None] * channels + channel[None, :]
             gradient = gradient * tl.load(factor_ptr + factor_place, mask=is_inside, other=0.0)
+        row = (last - (step + 1) * parts) * ROWS + tl.arange(0, ROWS)
+        is_inside = (row >= 0)[:, None] & is_channel[None, :]
+        place = row.to(tl.int64)[:, None] * channels + channel[None, :]
+        next_x = tl.load(x_ptr + place, mask=is_inside, other=0.0)
+        next_gradient = tl.load(gradient_ptr + place, mask=is_inside, other=0.0)
         if IS_SILU:
             value = whitened * weight + bias
             sigmoid = sigmoid_of(value)

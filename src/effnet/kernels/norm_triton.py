@@ -19,22 +19,18 @@ from effnet.kernels import norm_programs, norm_sum_programs
 from effnet.kernels.dispatch import exact_dtype, on_device_of
 from effnet.kernels.norm_plain import Normalization, Statistics, Upstream
 
-_TILE = 2048
-"""Elements of a tile: 16 for each of the 128 threads that share it."""
-_SUM_TILE = 2048
-"""The same where sums are kept for each element of a tile."""
-_IMAGE_TILE = 1024
-"""The same where five are."""
-_MOST_CHANNELS = 128
-_MOST_SUM_CHANNELS = 64
+_TILE, _MOST_CHANNELS = 2048, 128
+"""Elements of a tile, 16 for each of the 128 threads that share it, and how wide it is at most."""
+_SUM_TILE, _MOST_SUM_CHANNELS = 2048, 64
+"""The same where a sum is kept for each element of a tile."""
+_POOL_TILE, _IMAGE_TILE = 1024, 512
+"""The same where that is done for each image, with one sum or five."""
 _WASTE = 1.4
 """Tiles are as wide as possible, but have at most so many times the channels that there are."""
-_PROGRAMS = 4096
-"""Most of those that go over tiles."""
-_SUM_PROGRAMS = 1056
-"""Most of those that sum: eight for each multiprocessor of an H100."""
-_PARTS, _PART_CHANNELS = 128, 16
-"""Tile of those that add up what others have summed."""
+_PROGRAMS = 528
+"""Most of those that share rows: four for each multiprocessor of an H100."""
+_PARTS, _PART_CHANNELS, _PART_WARPS = 256, 16, 8
+"""Tile of those that add up what others have summed, and how many warps share it."""
 _MOVED = 128
 
 
@@ -59,9 +55,10 @@ class _Tiling:
         """Tiles side by side."""
         return triton.cdiv(self.channels, self.tile_channels)
 
-    def grid(self, programs: int) -> tuple[int, int]:
-        """Return at most so many programs, where there are fewer tiles one for each."""
-        return min(self.tiles, max(programs // self.columns, 1)), self.columns
+    @property
+    def parts(self) -> int:
+        """Programs that share the rows of a column of tiles."""
+        return min(self.tiles, max(_PROGRAMS // self.columns, 1))
 
     @property
     def unit(self) -> int:
@@ -125,7 +122,7 @@ def _arguments(norm: Normalization) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def statistics(x: Float[Tensor, "N C H W"], epsilon: float) -> Statistics:
     """Return mean, biased variance and inverse deviation of each channel."""
     tiling = _tiling(x, _SUM_TILE, _MOST_SUM_CHANNELS)
-    parts, columns = tiling.grid(_SUM_PROGRAMS)
+    parts, columns = tiling.parts, tiling.columns
     part_means, part_squares = _empty(x, (2, parts, tiling.channels)).unbind()
     mean, variance, inverse = _numbers(x, 3)
     with on_device_of(x):
@@ -148,6 +145,7 @@ def statistics(x: Float[Tensor, "N C H W"], epsilon: float) -> Statistics:
             PARTS=_PARTS,
             CHANNELS=_PART_CHANNELS,
             EXACT=_exact(tiling.exact),
+            num_warps=_PART_WARPS,
         )
     return Statistics(mean=mean, variance=variance, inverse_deviation=inverse)
 
@@ -179,7 +177,7 @@ def activate(
     """Return ``identity + factor * activation(normalised x)``; what is None is left out."""
     tiling, out = _tiling(x, _TILE, _MOST_CHANNELS), torch.empty_like(x)
     with on_device_of(x):
-        norm_programs.activate_program[tiling.grid(_PROGRAMS)](
+        norm_programs.activate_program[tiling.tiles, tiling.columns](
             x,
             *_arguments(norm),
             factor,
@@ -188,7 +186,6 @@ def activate(
             tiling.rows,
             tiling.units,
             tiling.pixels,
-            tiling.tiles,
             HAS_FACTOR=factor is not None,
             HAS_IDENTITY=identity is not None,
             IS_SILU=is_silu,
@@ -199,7 +196,7 @@ def activate(
 
 def pooled(x: Float[Tensor, "N C H W"], norm: Normalization) -> Float[Tensor, "N C"]:
     """Return the mean over the pixels of the activated value."""
-    tiling, out = _tiling(x, _SUM_TILE, _MOST_SUM_CHANNELS), _empty(x, x.shape[:2])
+    tiling, out = _tiling(x, _POOL_TILE, _MOST_SUM_CHANNELS), _empty(x, x.shape[:2])
     with on_device_of(x):
         norm_sum_programs.pool_program[len(x), tiling.columns](
             x, *_arguments(norm), out, tiling.units, tiling.pixels, **tiling.constants
@@ -234,9 +231,10 @@ def joined_sums(
             of_bias,
             images,
             channels,
-            IMAGES=_PARTS,
+            IMAGES=_PARTS // 2,
             CHANNELS=_PART_CHANNELS,
             EXACT=_exact(sums.dtype),
+            num_warps=_PART_WARPS,
         )
     return of_weight, of_bias
 
@@ -246,7 +244,7 @@ def gradient_sums(
 ) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
     """Return the gradients of weight and bias; the upstream gradient has no offset."""
     tiling = _tiling(x, _SUM_TILE, _MOST_SUM_CHANNELS)
-    parts, columns = tiling.grid(_SUM_PROGRAMS)
+    parts, columns = tiling.parts, tiling.columns
     sums, (of_weight, of_bias) = _empty(x, (2, parts, tiling.channels)), _numbers(x, 2)
     with on_device_of(x):
         norm_sum_programs.gradient_sums_program[parts, columns](
@@ -272,6 +270,7 @@ def gradient_sums(
             PARTS=_PARTS,
             CHANNELS=_PART_CHANNELS,
             EXACT=_exact(tiling.exact),
+            num_warps=_PART_WARPS,
         )
     return of_weight, of_bias
 
@@ -295,7 +294,7 @@ def input_gradient(
     """
     tiling, out = _tiling(x, _TILE, _MOST_CHANNELS), torch.empty_like(x)
     with on_device_of(x):
-        norm_programs.input_gradient_program[tiling.grid(_PROGRAMS)](
+        norm_programs.input_gradient_program[tiling.tiles, tiling.columns](
             x,
             upstream.gradient,
             *_arguments(norm),
@@ -306,7 +305,6 @@ def input_gradient(
             tiling.rows,
             tiling.units,
             tiling.pixels,
-            tiling.tiles,
             HAS_FACTOR=upstream.factor is not None,
             HAS_OFFSET=upstream.offset is not None,
             IS_SILU=is_silu,
