@@ -60,8 +60,8 @@ TRAIN = (
     Way(
         name="effnet graphs",
         library="effnet",
-        includes=STEP + "train.kernels=triton-norm, train.compile=graphs",
-        kernels="triton-norm",
+        includes=STEP + "train.kernels=triton, train.compile=graphs",
+        kernels="triton",
         compile="graphs",
         needs=("triton",),
     ),
