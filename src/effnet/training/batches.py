@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from typing import Literal
 
 import torch
 
+from effnet.config import DataConfig
 from effnet.data.failures import WorkerError
+from effnet.data.forked import can_fork
+from effnet.data.images import LabelledImages
 from effnet.data.loader import Batch, train_batches
 from effnet.data.resident import resident_batches
 from effnet.errors import UnreachableError
@@ -30,7 +34,13 @@ def run_batches(
         Batches. Closing the generator stops its threads.
     """
     augment, processes = experiment.config.augment, experiment.processes
-    data = replace(experiment.config.data, workers=processes.workers(experiment.config.data.workers))
+    data = experiment.config.data
+    workers = processes.workers(data.workers)
+    data = replace(
+        data,
+        workers=workers,
+        worker_kind=worker_kind(data, workers, experiment.device, experiment.data.train),
+    )
     if experiment.resident is not None:
         return resident_batches(
             experiment.resident,
@@ -50,6 +60,24 @@ def run_batches(
         start_step=start_step,
         share=processes.share,
     )
+
+
+def worker_kind(
+    data: DataConfig, workers: int, device: torch.device, images: LabelledImages
+) -> Literal["threads", "processes"]:
+    """Return what prepares training images.
+
+    Args:
+        data: ``worker_kind`` may leave it open.
+        workers: How many there are in this process.
+        device: That trains.
+        images: To train on.
+    """
+    if data.worker_kind != "auto":
+        return data.worker_kind
+    # A processor that trains never waits for images for long.
+    pays = device.type == "cuda" and workers > 1
+    return "processes" if pays and can_fork(images) else "threads"
 
 
 def noise_batch(experiment: Experiment, settings: StageSettings, images: int) -> Batch:
