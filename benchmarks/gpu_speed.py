@@ -60,7 +60,7 @@ ROUNDS, FEWEST_ROUNDS = 5, 2
 TURN_SECONDS, MOST_CALLS = 0.7, 100
 LEAST_SECONDS = 40.0
 """No case is begun with less than that."""
-READY, COMPILE_SECONDS = 0.7, 75.0
+READY, COMPILE_SECONDS = 0.7, 240.0
 """Who is compiled must be ready in this share of a case's time, or in so many seconds if that is more."""
 RESERVE = 5.0
 """Seconds before the limit at which everything ends."""

@@ -76,8 +76,7 @@ class TrainConfig:
     follows it by kernels of our own, which keep less for the backward pass; they are compiled once, for some
     seconds; and in single precision convolutions of one pixel as products of matrices. ``triton-norm``, on a
     GPU: batch norm and what follows it; ``triton``: depthwise convolutions as well. Equal to ``plain`` up to
-    rounding. Where Triton cannot run, as on a processor, their twins in PyTorch do; not yet measured on a
-    GPU."""
+    rounding. Where Triton cannot run, as on a processor, their twins in PyTorch do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
