@@ -56,7 +56,7 @@ def sections(folder: Path) -> list[Section]:
 
 def _sections(report: Mapping[str, Any], path: Path) -> list[Section]:
     found, is_gpu = [], report.get("device") == "cuda"
-    begins = "with the images on the device" if is_gpu else "from opening the images"
+    begins = "from images on the device" if is_gpu else "from opening the images"
     ends = "kernels were compiled before" if is_gpu else "compilation included"
     turns = "one run at a time" if is_gpu else "one thread a run"
     for race, settings in report["races"].items():
@@ -89,7 +89,7 @@ def _sections(report: Mapping[str, Any], path: Path) -> list[Section]:
                 anchor=f"time-to-accuracy-{race}",
                 title=f"Time to accuracy: {settings['title']}",
                 says=(
-                    f"All that training takes, {begins}, to the last checkpoint, {ends}; "
+                    f"All that training takes, {begins} to the last checkpoint, {ends}; "
                     "the moving average is judged at the full size. Means over seeds, with the "
                     "smallest and the "
                     "largest; times are divided by those of the twin of the same seed at the fixed size."

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -67,14 +67,14 @@ def shared_flags(count: int) -> Bool[np.ndarray, " N"]:
 
 
 @contextmanager
-def filler(views: Views, data: DataConfig, *, seed: int, stages: Sequence[StageSettings]) -> Iterator[Fill]:
+def filler(views: Views, data: DataConfig, *, seed: int, largest_size: int) -> Iterator[Fill]:
     """Return who fills parts of batches, for the length of a ``with`` block.
 
     Args:
         views: Of the run.
         data: Whether threads or processes do it; ``auto``: threads.
         seed: Of the run.
-        stages: Of the run.
+        largest_size: Of any batch's images, in pixels.
 
     Raises:
         UserError: Processes cannot read these images.
@@ -83,8 +83,7 @@ def filler(views: Views, data: DataConfig, *, seed: int, stages: Sequence[StageS
         yield views.fill
         return
     check_fork(views.images)
-    largest = max(stage.image_size for stage in stages)
-    processes = FillingProcesses(views, seed, thread_count(data.workers), largest)
+    processes = FillingProcesses(views, seed, thread_count(data.workers), largest_size)
     try:
         yield processes.fill
     finally:

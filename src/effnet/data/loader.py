@@ -135,7 +135,7 @@ def train_batches(
             yield batch, calls
 
     with (
-        filler(views, data, seed=seed, stages=schedule.stages) as fill,
+        filler(views, data, seed=seed, largest_size=schedule.largest_size) as fill,
         closing(run_ahead(plan(fill), data.workers)) as filled,
     ):
         for batch, results in filled:
