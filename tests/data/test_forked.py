@@ -15,7 +15,8 @@ import torch
 from effnet.config import AugmentConfig, DataConfig
 from effnet.data.copies import CopySettings
 from effnet.data.failures import WorkerError
-from effnet.data.forked import can_fork, shared_flags
+from effnet.data.forked import shared_flags
+from effnet.data.forks import can_fork
 from effnet.data.images import LabelledImages
 from effnet.data.loader import Share, train_batches
 from effnet.data.prepare import prepare_store

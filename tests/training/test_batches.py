@@ -21,7 +21,7 @@ from effnet.training.batches import worker_kind
     ],
 )
 def test_processes_prepare_images_where_a_gpu_trains(monkeypatch, *, asked, device, workers, blocks, kind):
-    monkeypatch.setattr("effnet.data.forked.sys", SimpleNamespace(platform="linux"))
+    monkeypatch.setattr("effnet.data.forks.sys", SimpleNamespace(platform="linux"))
     images = LabelledImages(
         class_names=("x",), labels=np.zeros(3, np.int64), names="abc", read=lambda index: b"", blocks=blocks
     )

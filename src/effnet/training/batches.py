@@ -10,7 +10,7 @@ import torch
 
 from effnet.config import DataConfig
 from effnet.data.failures import WorkerError
-from effnet.data.forked import can_fork
+from effnet.data.forks import can_fork
 from effnet.data.images import LabelledImages
 from effnet.data.loader import Batch, train_batches
 from effnet.data.resident import resident_batches
