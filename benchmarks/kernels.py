@@ -219,8 +219,8 @@ def least_bytes(call: Call, x: Tensor, out: Tensor) -> tuple[int, int]:
         # Backward: gradient in, gradient out; gradient and input in.
         return x.nbytes + out.nbytes, 2 * (x.nbytes + out.nbytes)
     if call.kind == "norm-gate":
-        # Statistics, mean over the pixels, result; gradients of the gate, the parameters, the input.
-        return 4 * x.nbytes, 7 * x.nbytes
+        # Statistics, mean over the pixels, result; sums of each image, gradient of the input.
+        return 4 * x.nbytes, 5 * x.nbytes
     # Statistics, result; gradients of the parameters, the input.
     return (4 if call.has_residual else 3) * x.nbytes, 5 * x.nbytes
 

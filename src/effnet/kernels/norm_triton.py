@@ -1,7 +1,7 @@
 """The passes of batch norm with its activation, in Triton: the twin of `effnet.kernels.norm_plain`.
 
 All activations have their channels last, as `effnet.kernels.dispatch.runs_on` makes sure. The sizes of tiles
-are those that were fastest for V2-S at 300 px on an H100.
+are chosen by what was measured of V2-S at 300 px on an H100 (docs/log.md).
 """
 
 from __future__ import annotations
