@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import closing
 from multiprocessing import active_children
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -131,12 +132,13 @@ def test_they_end_when_no_more_is_asked_of_them(images, two_stages):
     assert not active_children()
 
 
-def test_they_leave_control_c_to_who_trains(images, two_stages):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_they_leave_requests_to_stop_to_who_trains(images, two_stages, number):
     schedule = two_stages(IMAGES)
     with closing(ours(images(), schedule, "processes")) as batches:
         found = [next(batches)]
         for child in active_children():
-            os.kill(child.pid, signal.SIGINT)
+            os.kill(child.pid, number)
         found += list(batches)
     assert_equal(found, list(ours(images(), schedule, "threads")))
 
@@ -160,13 +162,17 @@ data = DataConfig(workers=3, worker_kind="processes")
 batches = train_batches(images, StageSchedule((stage,), 8, 4), data, AugmentConfig(), seed=0)
 next(batches)
 print(*(child.pid for child in active_children()), flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[1] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+kept = batches  # Nobody closes them.
 """
 
 
-def test_they_end_with_who_trains_even_if_it_is_killed():
-    done = subprocess.run([sys.executable, "-c", ORPHANS], capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+@pytest.mark.parametrize(("end", "code"), [("killed", -signal.SIGKILL), ("without closing", 0)])
+def test_they_end_with_who_trains_however_it_ends(end, code):
+    command = [sys.executable, "-c", ORPHANS, end]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == code, done.stderr
     left = [int(number) for number in done.stdout.split()]
     assert len(left) == 3
     until = time.monotonic() + 20
@@ -191,6 +197,22 @@ def test_images_that_they_cannot_read_are_refused(images, two_stages, more):
     assert not can_fork(found)
     with pytest.raises(UserError, match=r"set data\.worker_kind=threads"):
         next(ours(found, two_stages(IMAGES), "processes"))
+
+
+def test_a_process_that_may_start_none_has_threads(images, monkeypatch):
+    assert can_fork(images())
+    monkeypatch.setattr("effnet.data.forks.current_process", lambda: SimpleNamespace(daemon=True))
+    assert not can_fork(images())
+
+
+def test_there_are_only_so_many(images, two_stages, monkeypatch):
+    monkeypatch.setattr("effnet.data.forked.MOST_FORKS", 2)
+    schedule = two_stages(IMAGES)
+    with closing(ours(images(), schedule, "processes", workers=5)) as batches:
+        found = [next(batches)]
+        assert len(active_children()) == 2
+        found += list(batches)
+    assert_equal(found, list(ours(images(), schedule, "threads")))
 
 
 def test_flags_are_seen_by_a_process_that_was_forked_later():

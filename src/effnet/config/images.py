@@ -85,7 +85,8 @@ class DataConfig:
     workers: NonNegativeInt = 0
     """Threads or processes that prepare images; 0: one for each processor."""
     worker_kind: Literal["auto", "threads", "processes"] = "auto"
-    """What ``workers`` are where training images are read; batches are the same. ``auto``: processes, forked
+    """What ``workers`` are where training images are read; batches are the same, unless an image can be read
+    at one time and not at another. ``auto``: processes, forked
     from the one that trains, if it trains on a GPU, there are several of them and they can read the images
     (local files one by one, or a prepared store, on Linux); else threads, which share one interpreter's lock
     and keep no large machine busy."""

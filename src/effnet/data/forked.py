@@ -18,7 +18,7 @@ from jaxtyping import Bool, Int64, UInt8
 from effnet.config import DataConfig
 from effnet.data.device_augment import DrawnViews
 from effnet.data.filling import TrainPlan, Views
-from effnet.data.forks import Forks, can_fork
+from effnet.data.forks import MOST_FORKS, Forks, can_fork
 from effnet.data.images import LabelledImages
 from effnet.data.threads import CHUNK, thread_count
 from effnet.errors import UserError
@@ -39,8 +39,8 @@ def check_fork(images: LabelledImages) -> None:
     """
     if not can_fork(images):
         raise UserError(
-            "data.worker_kind 'processes' is for Linux and for images in local files, one by one, or in a "
-            "prepared store; set data.worker_kind=threads"
+            "data.worker_kind 'processes' is for Linux, for images in local files, one by one, or in a "
+            "prepared store, and for a process that may start others; set data.worker_kind=threads"
         )
 
 
@@ -66,7 +66,7 @@ def filler(views: Views, data: DataConfig, *, seed: int, largest_size: int) -> I
         yield views.fill
         return
     check_fork(views.images)
-    processes = _Filling(views, seed, thread_count(data.workers), largest_size)
+    processes = _Filling(views, seed, min(thread_count(data.workers), MOST_FORKS), largest_size)
     try:
         yield processes.fill
     finally:

@@ -11,12 +11,14 @@ import gc
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -26,23 +28,33 @@ from effnet.data.failures import WorkerError
 from effnet.data.images import LabelledImages
 from effnet.errors import UnreachableError, UserError
 
+MOST_FORKS = 64
+"""Each takes three of the files that a process may have open; Linux allows 1,024 by default."""
 _PATIENCE = 10.0
-"""Seconds that a process gets to end by itself."""
+"""Seconds that processes get to end by themselves."""
 
 _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 
 
 def can_fork(images: LabelledImages) -> bool:
-    """Whether processes can read these images: not over connections, nor whole blocks at a time."""
-    return sys.platform == "linux" and images.expect is None and not images.blocks
+    """Whether processes can read these images: not over connections, nor whole blocks at a time.
+
+    Nor where this process is one that may have none of its own, as those of `multiprocessing.Pool`.
+    """
+    return (
+        sys.platform == "linux"
+        and not current_process().daemon
+        and images.expect is None
+        and not images.blocks
+    )
 
 
 class Forks(Generic[_Asked, _Answer]):
     """Some processes, each with work of its own; several threads may ask them.
 
     Args:
-        works: What each of them does with what it is asked.
+        works: What each of them does with what it is asked; `MOST_FORKS` at most.
     """
 
     def __init__(self, works: Sequence[Callable[[_Asked], _Answer]]) -> None:
@@ -79,7 +91,10 @@ class Forks(Generic[_Asked, _Answer]):
     def close(self) -> None:
         """End them."""
         for fork in self._all:
-            fork.close()
+            fork.ask_to_end()
+        until = time.monotonic() + _PATIENCE
+        for fork in self._all:
+            fork.end(until)
 
 
 class _Fork(Generic[_Asked, _Answer]):
@@ -101,6 +116,8 @@ class _Fork(Generic[_Asked, _Answer]):
             warnings.simplefilter("ignore", DeprecationWarning)
             self._process.start()
         theirs.close()
+        # At the end of this process Python asks its children to end by a signal that they do not heed.
+        self._at_exit = Finalize(None, self._process.kill, exitpriority=10)
 
     def ask(self, asked: _Asked) -> _Answer:
         try:
@@ -108,27 +125,30 @@ class _Fork(Generic[_Asked, _Answer]):
             answer: _Answer | Exception = self._connection.recv()
         except (EOFError, OSError):
             self._process.join()
-            raise WorkerError(
-                f"the loader process {self._process.name} has ended with {self._process.exitcode}; where "
-                "nobody has killed it, memory ran out"
-            ) from None
+            code = self._process.exitcode
+            why = "; where nobody has killed it, memory ran out" if code == -signal.SIGKILL else ""
+            raise WorkerError(f"the loader process {self._process.name} has ended with {code}{why}") from None
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def close(self) -> None:
-        self._connection.close()  # By which it ends.
-        self._process.join(_PATIENCE)
+    def ask_to_end(self) -> None:
+        self._connection.close()
+
+    def end(self, until: float) -> None:
+        self._process.join(max(until - time.monotonic(), 0.0))
         self._process.kill()
-        self._process.join()
+        self._process.join(1.0)  # Who waits for a disk that does not answer cannot even be killed.
+        self._at_exit.cancel()
 
 
 def _serve(connection: Connection, not_ours: Sequence[Connection], work: Callable[[_Asked], _Answer]) -> None:
     """Work as long as somebody asks for it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that was forked.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Ctrl-C and requests to end may go to all processes; who was forked decides, and then closes connections.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     thread = threading.current_thread()
-    thread.name = f"{get_context().current_process().name} (a process)"
+    thread.name = f"{current_process().name} (a process)"
     gc.freeze()  # What was inherited is not this process's to tidy up.
     threadpool_limits(1)  # Or products of matrices would start threads in each process, which spin.
     for other in not_ours:

@@ -105,7 +105,7 @@ def train_batches(
             batch that one process would get.
 
     Yields:
-        Batches. Closing the generator stops its threads.
+        Batches. Closing the generator stops its threads and processes.
 
     Raises:
         UserError: More than ``data.max_bad_fraction`` of the images cannot be read; or ``data.worker_kind``

@@ -10,6 +10,7 @@ import torch
 
 from effnet.config import DataConfig
 from effnet.data.failures import WorkerError
+from effnet.data.forked import check_fork
 from effnet.data.forks import can_fork
 from effnet.data.images import LabelledImages
 from effnet.data.loader import Batch, train_batches
@@ -31,7 +32,7 @@ def run_batches(
         start_step: The first step to yield.
 
     Yields:
-        Batches. Closing the generator stops its threads.
+        Batches. Closing the generator stops its threads and processes.
     """
     augment, processes = experiment.config.augment, experiment.processes
     data = experiment.config.data
@@ -78,6 +79,20 @@ def worker_kind(
     # A processor that trains never waits for images for long.
     pays = device.type == "cuda" and workers > 1
     return "processes" if pays and can_fork(images) else "threads"
+
+
+def check_workers(data: DataConfig, images: LabelledImages) -> None:
+    """Refuse processes that could not read a run's images.
+
+    Args:
+        data: Of the run.
+        images: To train on.
+
+    Raises:
+        UserError: They are asked for.
+    """
+    if data.worker_kind == "processes" and not data.resident:
+        check_fork(images)
 
 
 def noise_batch(experiment: Experiment, settings: StageSettings, images: int) -> Batch:
