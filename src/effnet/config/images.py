@@ -83,13 +83,7 @@ class DataConfig:
     split_seed: Seed = 0
     """Of the draws of ``val_fraction``, ``minival_fraction`` and ``max_train_images``."""
     workers: NonNegativeInt = 0
-    """Threads or processes that prepare images; 0: one for each processor."""
-    worker_kind: Literal["auto", "threads", "processes"] = "auto"
-    """What ``workers`` are where training images are read; batches are the same, unless an image can be read
-    at one time and not at another. ``auto``: processes, forked
-    from the one that trains, if it trains on a GPU, there are several of them and they can read the images
-    (local files one by one, or a prepared store, on Linux); else threads, which share one interpreter's lock
-    and keep no large machine busy."""
+    """Threads that prepare images; 0: one for each processor."""
     resident: bool = False
     """Keep all training images on the device as pixels, and cut, mirror and RandAugment them there: for sets
     that are small and whose images have one size, such as CIFAR. What is drawn does not depend on it."""

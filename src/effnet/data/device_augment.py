@@ -61,22 +61,14 @@ class DrawnViews:
 
     def take(self, others: DrawnViews, rows: slice) -> None:
         """Note for all images what was drawn for some rows of others."""
-        for own, other in self._beside(others):
-            own[:] = other[rows]
-
-    def put(self, rows: slice, others: DrawnViews) -> None:
-        """Note for some rows what was drawn for others."""
-        for own, other in self._beside(others):
-            own[rows] = other
-
-    def _beside(self, others: DrawnViews) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-        return (
+        for own, other in (
             (self.is_mirrored, others.is_mirrored),
             (self.operations, others.operations),
             (self.arguments, others.arguments),
             (self.places, others.places),
             (self.patches, others.patches),
-        )
+        ):
+            own[:] = other[rows]
 
     def note(self, row: int, view: DrawnView) -> None:
         """Note what was drawn for an image."""

@@ -24,7 +24,6 @@ from effnet.data.bad_images import BadImage, bad_images, bad_reason, too_many_ba
 from effnet.data.device_augment import DrawnViews
 from effnet.data.failures import named_failures
 from effnet.data.filling import TrainPlan, Views
-from effnet.data.forked import Fill, filler, shared_flags
 from effnet.data.images import LabelledImages
 from effnet.data.pillow import BadImageError
 from effnet.data.threads import chunks, run_ahead
@@ -105,12 +104,11 @@ def train_batches(
             batch that one process would get.
 
     Yields:
-        Batches. Closing the generator stops its threads and processes.
+        Batches. Closing the generator stops its threads.
 
     Raises:
-        UserError: More than ``data.max_bad_fraction`` of the images cannot be read; or ``data.worker_kind``
-            is ``processes``, which cannot read these images.
-        WorkerError: A thread or a process died of something that was not expected.
+        UserError: More than ``data.max_bad_fraction`` of the images cannot be read.
+        WorkerError: A thread died of something that was not expected.
     """
     most_bad = min(int(data.max_bad_fraction * len(images)), len(images) - 1)
     views = Views(
@@ -118,11 +116,11 @@ def train_batches(
         config=data,
         augment=augment,
         most_bad=most_bad,
-        found_whole=shared_flags(len(images)),
+        found_whole=np.zeros(len(images), dtype=bool),
     )
     reasons: dict[int, str] = {}
 
-    def plan(fill: Fill) -> Iterator[tuple[TrainPlan, list[Callable[[], dict[int, str]]]]]:
+    def plan() -> Iterator[tuple[TrainPlan, list[Callable[[], dict[int, str]]]]]:
         for step in range(start_step, schedule.total_steps):
             settings = schedule.at(step)
             own = share.of(settings.batch_size)
@@ -130,14 +128,11 @@ def train_batches(
             samples = range(first, first + len(own))
             batch = TrainPlan.of(images, settings, augment, step=step, seed=seed, samples=samples)
             calls: list[Callable[[], dict[int, str]]] = [
-                partial(fill, batch, rows) for rows in chunks(len(batch.order), data.workers)
+                partial(views.fill, batch, rows) for rows in chunks(len(batch.order), data.workers)
             ]
             yield batch, calls
 
-    with (
-        filler(views, data, seed=seed, largest_size=schedule.largest_size) as fill,
-        closing(run_ahead(plan(fill), data.workers)) as filled,
-    ):
+    with closing(run_ahead(plan(), data.workers)) as filled:
         for batch, results in filled:
             found = {index: reason for result in results for index, reason in result.items()}
             new = {index: reason for index, reason in sorted(found.items()) if index not in reasons}

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import replace
-from typing import Literal
 
 import torch
 
-from effnet.config import DataConfig
 from effnet.data.failures import WorkerError
-from effnet.data.forked import check_fork
-from effnet.data.forks import can_fork
-from effnet.data.images import LabelledImages
 from effnet.data.loader import Batch, train_batches
 from effnet.data.resident import resident_batches
 from effnet.errors import UnreachableError
@@ -32,16 +27,10 @@ def run_batches(
         start_step: The first step to yield.
 
     Yields:
-        Batches. Closing the generator stops its threads and processes.
+        Batches. Closing the generator stops its threads.
     """
     augment, processes = experiment.config.augment, experiment.processes
-    data = experiment.config.data
-    workers = processes.workers(data.workers)
-    data = replace(
-        data,
-        workers=workers,
-        worker_kind=worker_kind(data, workers, experiment.device, experiment.data.train),
-    )
+    data = replace(experiment.config.data, workers=processes.workers(experiment.config.data.workers))
     if experiment.resident is not None:
         return resident_batches(
             experiment.resident,
@@ -61,38 +50,6 @@ def run_batches(
         start_step=start_step,
         share=processes.share,
     )
-
-
-def worker_kind(
-    data: DataConfig, workers: int, device: torch.device, images: LabelledImages
-) -> Literal["threads", "processes"]:
-    """Return what prepares training images.
-
-    Args:
-        data: ``worker_kind`` may leave it open.
-        workers: How many there are in this process.
-        device: That trains.
-        images: To train on.
-    """
-    if data.worker_kind != "auto":
-        return data.worker_kind
-    # A processor that trains never waits for images for long.
-    pays = device.type == "cuda" and workers > 1
-    return "processes" if pays and can_fork(images) else "threads"
-
-
-def check_workers(data: DataConfig, images: LabelledImages) -> None:
-    """Refuse processes that could not read a run's images.
-
-    Args:
-        data: Of the run.
-        images: To train on.
-
-    Raises:
-        UserError: They are asked for.
-    """
-    if data.worker_kind == "processes" and not data.resident:
-        check_fork(images)
 
 
 def noise_batch(experiment: Experiment, settings: StageSettings, images: int) -> Batch:
