@@ -19,6 +19,28 @@ def sigmoid_of(x):
     return 1.0 / (1.0 + tl.exp(tl.minimum(-x, 80.0)))
 
 
+@triton.jit
+@no_type_check
+def through_silu(gradient, value):
+    """The gradient in front of SiLU, of one behind it."""
+    sigmoid = sigmoid_of(value)
+    return gradient * sigmoid * (1.0 + value * (1.0 - sigmoid))
+
+
+@triton.jit
+@no_type_check
+def of_channels(ptr, channel, is_channel):
+    """A number for each channel, beside rows."""
+    return tl.load(ptr + channel, mask=is_channel, other=0.0)[None, :]
+
+
+@triton.jit
+@no_type_check
+def places_of(row, channel, channels):
+    """Where rows and channels meet; there may be more places than 32 bits count."""
+    return row.to(tl.int64)[:, None] * channels + channel[None, :]
+
+
 @triton.jit(do_not_specialize=["rows", "units", "pixels"])
 @no_type_check
 def activate_program(
@@ -46,12 +68,12 @@ def activate_program(
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     is_channel = channel < channels
     is_inside = (row < rows)[:, None] & is_channel[None, :]
-    place = row.to(tl.int64)[:, None] * channels + channel[None, :]
+    place = places_of(row, channel, channels)
     x = tl.load(x_ptr + place, mask=is_inside, other=0.0).to(EXACT)
-    mean = tl.load(mean_ptr + channel, mask=is_channel, other=0.0)[None, :]
+    mean = of_channels(mean_ptr, channel, is_channel)
     inverse = tl.load(inverse_ptr + channel, mask=is_channel, other=0.0)
     scale = (inverse * tl.load(weight_ptr + channel, mask=is_channel, other=0.0))[None, :]
-    bias = tl.load(bias_ptr + channel, mask=is_channel, other=0.0)[None, :]
+    bias = of_channels(bias_ptr, channel, is_channel)
     # Not as x * scale + shift, which cancels where the mean is large.
     value = (x - mean) * scale + bias
     if IS_SILU:
@@ -94,12 +116,12 @@ def input_gradient_program(
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     is_channel = channel < channels
     is_inside = (row < rows)[:, None] & is_channel[None, :]
-    place = row.to(tl.int64)[:, None] * channels + channel[None, :]
+    place = places_of(row, channel, channels)
     x = tl.load(x_ptr + place, mask=is_inside, other=0.0).to(EXACT)
     gradient = tl.load(gradient_ptr + place, mask=is_inside, other=0.0).to(EXACT)
-    mean = tl.load(mean_ptr + channel, mask=is_channel, other=0.0)[None, :]
-    inverse = tl.load(inverse_ptr + channel, mask=is_channel, other=0.0)[None, :]
-    weight = tl.load(weight_ptr + channel, mask=is_channel, other=0.0)[None, :]
+    mean = of_channels(mean_ptr, channel, is_channel)
+    inverse = of_channels(inverse_ptr, channel, is_channel)
+    weight = of_channels(weight_ptr, channel, is_channel)
     through_variance = (tl.load(of_weight_ptr + channel, mask=is_channel, other=0.0) / rows)[None, :]
     through_mean = (tl.load(of_bias_ptr + channel, mask=is_channel, other=0.0) / rows)[None, :]
     whitened = (x - mean) * inverse
@@ -109,8 +131,6 @@ def input_gradient_program(
     if HAS_OFFSET:
         gradient = gradient + tl.load(offset_ptr + factor_place, mask=is_inside, other=0.0)
     if IS_SILU:
-        value = whitened * weight + tl.load(bias_ptr + channel, mask=is_channel, other=0.0)[None, :]
-        sigmoid = sigmoid_of(value)
-        gradient = gradient * sigmoid * (1.0 + value * (1.0 - sigmoid))
+        gradient = through_silu(gradient, whitened * weight + of_channels(bias_ptr, channel, is_channel))
     gradient = (gradient - through_mean - whitened * through_variance) * (weight * inverse)
     tl.store(out_ptr + place, gradient.to(out_ptr.dtype.element_ty), mask=is_inside)

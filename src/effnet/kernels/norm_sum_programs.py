@@ -11,7 +11,7 @@ from typing import no_type_check
 import triton
 import triton.language as tl
 
-from effnet.kernels.norm_programs import sigmoid_of
+from effnet.kernels.norm_programs import of_channels, places_of, sigmoid_of, through_silu
 
 
 @triton.jit(do_not_specialize=["rows", "units", "tiles"])
@@ -40,7 +40,7 @@ def statistics_program(
     last = tiles - 1 - part
     row = last * ROWS + tl.arange(0, ROWS)
     is_inside = (row < rows)[:, None] & is_channel[None, :]
-    place = row.to(tl.int64)[:, None] * channels + channel[None, :]
+    place = places_of(row, channel, channels)
     x = tl.load(x_ptr + place, mask=is_inside, other=0.0)
     first = tl.load(x_ptr + channel, mask=is_channel, other=0.0).to(EXACT)
     distance = tl.where(is_inside, x.to(EXACT) - first[None, :], 0.0)
@@ -52,7 +52,7 @@ def statistics_program(
         # The next tile is asked for while this one is worked on.
         row = (last - (step + 1) * parts) * ROWS + tl.arange(0, ROWS)
         is_inside = (row >= 0)[:, None] & is_channel[None, :]
-        place = row.to(tl.int64)[:, None] * channels + channel[None, :]
+        place = places_of(row, channel, channels)
         x = tl.load(x_ptr + place, mask=is_inside, other=0.0)
         total += distance
         squares += distance * distance
@@ -167,10 +167,10 @@ def pool_program(
     pixel = tl.arange(0, ROWS)
     is_inside = (pixel < pixels)[:, None] & is_channel[None, :]
     x = tl.load(x_ptr + pixel[:, None] * channels + channel[None, :], mask=is_inside, other=0.0)
-    mean = tl.load(mean_ptr + channel, mask=is_channel, other=0.0)[None, :]
+    mean = of_channels(mean_ptr, channel, is_channel)
     inverse = tl.load(inverse_ptr + channel, mask=is_channel, other=0.0)
     scale = (inverse * tl.load(weight_ptr + channel, mask=is_channel, other=0.0))[None, :]
-    bias = tl.load(bias_ptr + channel, mask=is_channel, other=0.0)[None, :]
+    bias = of_channels(bias_ptr, channel, is_channel)
     total = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
     for start in range(0, pixels, ROWS):
         value, was_inside = (x.to(EXACT) - mean) * scale + bias, is_inside
@@ -210,10 +210,10 @@ def image_sums_program(
     place = pixel[:, None] * channels + channel[None, :]
     next_x = tl.load(x_ptr + place, mask=is_inside, other=0.0)
     next_gradient = tl.load(gradient_ptr + place, mask=is_inside, other=0.0)
-    mean = tl.load(mean_ptr + channel, mask=is_channel, other=0.0)[None, :]
-    inverse = tl.load(inverse_ptr + channel, mask=is_channel, other=0.0)[None, :]
-    weight = tl.load(weight_ptr + channel, mask=is_channel, other=0.0)[None, :]
-    bias = tl.load(bias_ptr + channel, mask=is_channel, other=0.0)[None, :]
+    mean = of_channels(mean_ptr, channel, is_channel)
+    inverse = of_channels(inverse_ptr, channel, is_channel)
+    weight = of_channels(weight_ptr, channel, is_channel)
+    bias = of_channels(bias_ptr, channel, is_channel)
     products = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
     gradients = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
     slopes = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
@@ -309,14 +309,14 @@ def gradient_sums_program(
     last = tiles - 1 - part
     row = last * ROWS + tl.arange(0, ROWS)
     is_inside = (row < rows)[:, None] & is_channel[None, :]
-    place = row.to(tl.int64)[:, None] * channels + channel[None, :]
+    place = places_of(row, channel, channels)
     next_x = tl.load(x_ptr + place, mask=is_inside, other=0.0)
     # Where there is no row it is 0, and so is what is added.
     next_gradient = tl.load(gradient_ptr + place, mask=is_inside, other=0.0)
-    mean = tl.load(mean_ptr + channel, mask=is_channel, other=0.0)[None, :]
-    inverse = tl.load(inverse_ptr + channel, mask=is_channel, other=0.0)[None, :]
-    weight = tl.load(weight_ptr + channel, mask=is_channel, other=0.0)[None, :]
-    bias = tl.load(bias_ptr + channel, mask=is_channel, other=0.0)[None, :]
+    mean = of_channels(mean_ptr, channel, is_channel)
+    inverse = of_channels(inverse_ptr, channel, is_channel)
+    weight = of_channels(weight_ptr, channel, is_channel)
+    bias = of_channels(bias_ptr, channel, is_channel)
     of_weight = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
     of_bias = tl.zeros([ROWS, CHANNELS], dtype=EXACT)
     for step in range(0, tl.cdiv(tiles - part, parts)):
@@ -326,13 +326,11 @@ def gradient_sums_program(
             gradient = gradient * tl.load(factor_ptr + factor_place, mask=is_inside, other=0.0)
         row = (last - (step + 1) * parts) * ROWS + tl.arange(0, ROWS)
         is_inside = (row >= 0)[:, None] & is_channel[None, :]
-        place = row.to(tl.int64)[:, None] * channels + channel[None, :]
+        place = places_of(row, channel, channels)
         next_x = tl.load(x_ptr + place, mask=is_inside, other=0.0)
         next_gradient = tl.load(gradient_ptr + place, mask=is_inside, other=0.0)
         if IS_SILU:
-            value = whitened * weight + bias
-            sigmoid = sigmoid_of(value)
-            gradient = gradient * sigmoid * (1.0 + value * (1.0 - sigmoid))
+            gradient = through_silu(gradient, whitened * weight + bias)
         of_weight += gradient * whitened
         of_bias += gradient
     place = part * channels + channel
