@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 from side_by_side.case import Case
 
+from effnet.training.compiling import is_compiler_mode
+
 OPTIMIZER = "rmsprop_tf"
 """Of all training steps, as released."""
 
@@ -39,7 +41,7 @@ class Way:
     @property
     def is_compiled(self) -> bool:
         """By ``torch.compile``."""
-        return self.compile not in {"off", "graphs"}
+        return is_compiler_mode(self.compile)
 
 
 STEP = (

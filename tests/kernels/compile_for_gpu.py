@@ -17,7 +17,7 @@ from triton.runtime import JITFunction
 
 from effnet.kernels import depthwise_programs, depthwise_triton, norm_programs, norm_sum_programs, norm_triton
 from effnet.kernels.depthwise_plain import Geometry
-from effnet.kernels.norm_plain import Normalization, Upstream
+from effnet.kernels.norm_plain import Moving, Normalization, Upstream
 
 HOPPER = GPUTarget("cuda", 90, 32)
 _POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float64: "*fp64"}
@@ -61,7 +61,7 @@ def compile_norm(dtype: torch.dtype) -> None:
     x = torch.zeros(2, 48, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
     found = norm_triton.statistics(x, 1e-3)
     mean, factor = found.mean, found.mean.expand(2, 48)
-    norm_triton.move(mean, found.variance, moving_mean=mean, moving_variance=mean, weight=0.5, correction=1.5)
+    norm_triton.move(mean, found.variance, Moving(mean, mean, 0.5), correction=1.5)
     norm = Normalization(mean=mean, inverse_deviation=found.inverse_deviation, weight=mean, bias=mean)
     norm_triton.pooled(x, norm)
     norm_triton.joined_sums(norm_triton.image_sums(x, norm, x), factor, factor)

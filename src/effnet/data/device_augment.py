@@ -10,7 +10,7 @@ Dimension key: N images, n some of them, K operations and P patches an image, H 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -61,14 +61,8 @@ class DrawnViews:
 
     def take(self, others: DrawnViews, rows: slice) -> None:
         """Note for all images what was drawn for some rows of others."""
-        for own, other in (
-            (self.is_mirrored, others.is_mirrored),
-            (self.operations, others.operations),
-            (self.arguments, others.arguments),
-            (self.places, others.places),
-            (self.patches, others.patches),
-        ):
-            own[:] = other[rows]
+        for each in fields(self):
+            getattr(self, each.name)[:] = getattr(others, each.name)[rows]
 
     def note(self, row: int, view: DrawnView) -> None:
         """Note what was drawn for an image."""

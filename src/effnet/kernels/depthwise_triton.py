@@ -5,9 +5,7 @@ All activations have their channels last, as `effnet.kernels.dispatch.runs_on` m
 
 from __future__ import annotations
 
-import torch
 import triton
-import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 from triton.runtime import KernelInterface
@@ -15,6 +13,7 @@ from triton.runtime import KernelInterface
 from effnet.kernels import depthwise_programs as programs
 from effnet.kernels.depthwise_plain import Geometry, empty_in_layout_of
 from effnet.kernels.dispatch import on_device_of
+from effnet.kernels.launching import exact_type, unit_of
 
 _TILE, _TILE_WIDTH, _MOST_CHANNELS = 2048, 8, 128
 """Elements of a tile, 16 for each of the 128 threads that share it, and how wide it is."""
@@ -29,18 +28,13 @@ _SHORTEST = 8
 def _constants(x: Tensor) -> dict[str, object]:
     return {
         "CHANNELS": _tile_channels(x),
-        "UNIT": _unit(x),
-        "EXACT": tl.float64 if x.dtype == torch.float64 else tl.float32,
+        "UNIT": unit_of(x.shape[1]),
+        "EXACT": exact_type(x.dtype),
     }
 
 
 def _tile_channels(x: Tensor) -> int:
     return min(triton.next_power_of_2(x.shape[1]), _MOST_CHANNELS)
-
-
-def _unit(x: Tensor) -> int:
-    """Return what the channels are known to be a multiple of: 16 bytes in bf16."""
-    return 8 if x.shape[1] % 8 == 0 else 1
 
 
 def _is_by_rows(geometry: Geometry) -> bool:
@@ -101,7 +95,7 @@ def _down_rows(
             weight.contiguous(),
             written,
             images,
-            channels // _unit(read),
+            channels // unit_of(channels),
             *read.shape[2:],
             height,
             width,
@@ -130,7 +124,7 @@ def _over_tiles(  # noqa: PLR0917 - as the programs are called
             read,
             weight.contiguous(),
             written,
-            channels // _unit(read),
+            channels // unit_of(channels),
             *sizes,
             geometry.top,
             geometry.left,

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from effnet.kernels.dispatch import exact_dtype
-from effnet.kernels.norm_plain import Statistics, Upstream
+from effnet.kernels.norm_plain import Moving, Statistics, Upstream
 from effnet.kernels.passes import laid_out_as, normalization, passes_for, passes_for_channels
 
 
@@ -153,13 +153,9 @@ def move_statistics(  # noqa: PLR0917 - as operators are called
         weight: Of the batch, 0 to 1.
         correction: Makes a biased variance unbiased.
     """
+    moving = Moving(moving_mean, moving_variance, weight)
     passes_for_channels(moving_mean, moving_variance, mean, variance).move(
-        mean,
-        variance,
-        moving_mean=moving_mean,
-        moving_variance=moving_variance,
-        weight=weight,
-        correction=correction,
+        mean, variance, moving, correction=correction
     )
 
 

@@ -62,8 +62,8 @@ class Moving:
 
     mean: Float[Tensor, " C"]
     variance: Float[Tensor, " C"]
-    weight: float
-    """Of the batch's statistics, whose variance is the unbiased one."""
+    weight: float | Tensor
+    """Of the batch's statistics, whose variance is the unbiased one; kernels of our own want a number."""
 
 
 def statistics(x: Float[Tensor, "N C H W"], epsilon: float) -> Statistics:
@@ -73,26 +73,18 @@ def statistics(x: Float[Tensor, "N C H W"], epsilon: float) -> Statistics:
 
 
 def move(
-    mean: Float[Tensor, " C"],
-    variance: Float[Tensor, " C"],
-    *,
-    moving_mean: Float[Tensor, " C"],
-    moving_variance: Float[Tensor, " C"],
-    weight: float,
-    correction: float,
+    mean: Float[Tensor, " C"], variance: Float[Tensor, " C"], moving: Moving, *, correction: float
 ) -> None:
     """Move statistics in place by a share of the way to those of a batch.
 
     Args:
         mean: Of the batch.
         variance: Of the batch, the biased one.
-        moving_mean: Changed in place.
-        moving_variance: Changed in place.
-        weight: The share.
+        moving: Changed in place.
         correction: Makes the biased variance the unbiased one.
     """
-    moving_mean.lerp_(mean.to(moving_mean.dtype), weight)
-    moving_variance.lerp_((variance * correction).to(moving_variance.dtype), weight)
+    moving.mean.lerp_(mean.to(moving.mean.dtype), moving.weight)
+    moving.variance.lerp_((variance * correction).to(moving.variance.dtype), moving.weight)
 
 
 def activate(

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import torch
 import triton
-import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
 from effnet.kernels import norm_programs, norm_sum_programs
 from effnet.kernels.dispatch import exact_dtype, on_device_of
-from effnet.kernels.norm_plain import Normalization, Statistics, Upstream
+from effnet.kernels.launching import exact_type, unit_of
+from effnet.kernels.norm_plain import Moving, Normalization, Statistics, Upstream
 
 _TILE, _MOST_CHANNELS = 2048, 128
 """Elements of a tile, 16 for each of the 128 threads that share it, and how wide it is at most."""
@@ -61,14 +61,9 @@ class _Tiling:
         return min(self.tiles, max(_PROGRAMS // self.columns, 1))
 
     @property
-    def unit(self) -> int:
-        """What the channels are known to be a multiple of: 16 bytes in bf16."""
-        return 8 if self.channels % 8 == 0 else 1
-
-    @property
     def units(self) -> int:
-        """How many of them there are."""
-        return self.channels // self.unit
+        """How many units of channels there are."""
+        return self.channels // unit_of(self.channels)
 
     @property
     def constants(self) -> dict[str, object]:
@@ -76,13 +71,9 @@ class _Tiling:
         return {
             "ROWS": self.tile_rows,
             "CHANNELS": self.tile_channels,
-            "UNIT": self.unit,
-            "EXACT": _exact(self.exact),
+            "UNIT": unit_of(self.channels),
+            "EXACT": exact_type(self.exact),
         }
-
-
-def _exact(dtype: torch.dtype) -> object:
-    return tl.float64 if dtype == torch.float64 else tl.float32
 
 
 def _tile_channels(channels: int, most: int) -> int:
@@ -144,25 +135,26 @@ def statistics(x: Float[Tensor, "N C H W"], epsilon: float) -> Statistics:
             ROWS=tiling.tile_rows,
             PARTS=_PARTS,
             CHANNELS=_PART_CHANNELS,
-            EXACT=_exact(tiling.exact),
+            EXACT=exact_type(tiling.exact),
             num_warps=_PART_WARPS,
         )
     return Statistics(mean=mean, variance=variance, inverse_deviation=inverse)
 
 
 def move(
-    mean: Float[Tensor, " C"],
-    variance: Float[Tensor, " C"],
-    *,
-    moving_mean: Float[Tensor, " C"],
-    moving_variance: Float[Tensor, " C"],
-    weight: float,
-    correction: float,
+    mean: Float[Tensor, " C"], variance: Float[Tensor, " C"], moving: Moving, *, correction: float
 ) -> None:
     """Move statistics in place by a share of the way to those of a batch."""
     with on_device_of(mean):
         norm_sum_programs.move_program[(triton.cdiv(len(mean), _MOVED),)](
-            mean, variance, moving_mean, moving_variance, len(mean), weight, correction, CHANNELS=_MOVED
+            mean,
+            variance,
+            moving.mean,
+            moving.variance,
+            len(mean),
+            moving.weight,
+            correction,
+            CHANNELS=_MOVED,
         )
 
 
@@ -233,7 +225,7 @@ def joined_sums(
             channels,
             IMAGES=_PARTS // 2,
             CHANNELS=_PART_CHANNELS,
-            EXACT=_exact(sums.dtype),
+            EXACT=exact_type(sums.dtype),
             num_warps=_PART_WARPS,
         )
     return of_weight, of_bias
@@ -269,7 +261,7 @@ def gradient_sums(
             tiling.channels,
             PARTS=_PARTS,
             CHANNELS=_PART_CHANNELS,
-            EXACT=_exact(tiling.exact),
+            EXACT=exact_type(tiling.exact),
             num_warps=_PART_WARPS,
         )
     return of_weight, of_bias

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from effnet.kernels import Kernels, batch_norm_act, batch_norm_act_squeeze_excite
+from effnet.kernels import Kernels, batch_norm_act, batch_norm_act_squeeze_excite, norm_plain
 from effnet.kernels.dispatch import runs_by_numba
 from effnet.kernels.norm import move_statistics
 from effnet.kernels.norm_plain import Moving
@@ -116,10 +116,9 @@ def _move_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, *, co
     if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         return
     correction = count / (count - 1)
-    if norm.momentum is not None:
+    if norm.momentum is None:
+        # torch's rule: the mean over all batches.
+        moving = Moving(norm.running_mean, norm.running_var, 1 / norm.num_batches_tracked)
+        norm_plain.move(mean, variance, moving, correction=correction)
+    else:
         move_statistics(norm.running_mean, norm.running_var, mean, variance, norm.momentum, correction)
-        return
-    # torch's rule where there is no momentum: the mean over all batches.
-    weight = 1 / norm.num_batches_tracked
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), weight)
-    norm.running_var.lerp_((variance * correction).to(norm.running_var.dtype), weight)

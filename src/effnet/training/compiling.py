@@ -18,9 +18,14 @@ _SPARE_GRAPHS = 8
 _AS_IT_IS = ContextVar("as_it_is", default=False)
 
 
+def is_compiler_mode(mode: str) -> bool:
+    """Whether a value of ``train.compile`` is a mode of ``torch.compile``, which takes long to compile."""
+    return mode not in {"auto", "off", "graphs"}
+
+
 def is_compiled(config: Config) -> bool:
     """Whether a run's network is compiled, which takes so long that it is done before the steps."""
-    return config.train.compile not in {"auto", "off", "graphs"}
+    return is_compiler_mode(config.train.compile)
 
 
 def compile_network(model: nn.Module, config: Config, stages: Iterable[StageSettings]) -> None:

@@ -24,6 +24,7 @@ from effnet.data.cache import cache_folder
 from effnet.data.threads import thread_count
 from effnet.errors import UserError
 from effnet.files import whole_file
+from effnet.training.compiling import is_compiled
 from effnet.training.journal import installed_version
 from effnet.training.kernel_choice import default_kernels
 
@@ -108,7 +109,7 @@ def with_tuned(
     if config.model.gradient_checkpointing and config.train.compile == AUTO:
         # What was measured without it cannot be compiled with it.
         config = replace(config, train=replace(config.train, compile="off"))
-    if config.train.kernels == AUTO and config.train.compile not in {AUTO, "off", "graphs"}:
+    if config.train.kernels == AUTO and is_compiled(config):
         # Kernels that were measured uncompiled need not go together with the compiler.
         config = replace(config, train=replace(config.train, kernels="plain"))
     config = apply_choice(config, find_choice(compute_subject(spec, image_sizes, device)))

@@ -27,6 +27,7 @@ from effnet.arch.spec import NetworkSpec
 from effnet.config import Config
 from effnet.kernels import Kernels
 from effnet.kernels.dispatch import has_numba, has_triton
+from effnet.training.compiling import is_compiler_mode
 from effnet.training.experiment import Experiment, default_precision, supports_bf16
 from effnet.training.tuned import AUTO
 
@@ -55,8 +56,8 @@ class Compute:
 
     @property
     def is_compiled(self) -> bool:
-        """By ``torch.compile``, which takes long; to record a pass does not."""
-        return self.compile not in {"off", "graphs"}
+        """By ``torch.compile``."""
+        return is_compiler_mode(self.compile)
 
     def __str__(self) -> str:
         return " ".join(asdict(self).values())
