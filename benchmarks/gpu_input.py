@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 import torch
 from gpu_speed import gpu_state
 from linked_photos import link_photos
+from mistakes import mistakes_told
 
 from effnet.api import configure, start_run
 from effnet.config import Config
@@ -41,6 +42,7 @@ from effnet.data.copies import CopySettings, sides_for
 from effnet.data.images import DataSplit
 from effnet.data.prepare import prepare_store
 from effnet.data.sources import open_configured
+from effnet.errors import UserError
 from effnet.export.packages import versions
 from effnet.files import write_json
 from effnet.schedule.progressive import StageSchedule
@@ -119,6 +121,8 @@ class Bench:
             started = time.monotonic()
             try:
                 self._measure(case)
+            except UserError:
+                raise  # It would be the same in every case.
             except Exception as error:
                 traceback.print_exc()
                 self._report["left_out"][case.key] = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
@@ -395,4 +399,5 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(table(run(parsed())))
+    with mistakes_told():
+        print(table(run(parsed())))

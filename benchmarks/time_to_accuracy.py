@@ -32,12 +32,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mistakes import mistakes_told
 from race.case import ARMS, told
 from race.page import fill, picture, table
 from race.races import RACES, quickened
 
 from effnet.data.copies import CopySettings
 from effnet.data.prepare import prepare_store
+from effnet.errors import did_you_mean
 from effnet.export.packages import versions
 from effnet.files import write_json
 from effnet.training.journal import environment
@@ -69,11 +71,17 @@ def parsed(given: list[str] | None = None) -> argparse.Namespace:
     is_gpu = arguments.device == "cuda"
     arguments.one_process |= is_gpu
     if is_gpu and not torch.cuda.is_available():
-        parser.error("there is no CUDA device; --races cifar10-whole --quick checks its race without one")
+        parser.error(
+            "there is no CUDA device; --one-process --races cifar10-whole --quick checks its race without one"
+        )
     races = [race.name for race in RACES.values() if race.device == arguments.device]
-    arms = [arm.name for arm in ARMS if arm.is_usual and (arm.engine == "effnet" or not is_gpu)]
+    arms = [arm.name for arm in ARMS if arm.is_usual and (arm.engine == "effnet" or not arguments.one_process)]
     arguments.races, arguments.arms = arguments.races or ",".join(races), arguments.arms or ",".join(arms)
     arguments.out = arguments.out or HERE / "results" / f"time-to-accuracy{'-gpu' * is_gpu}.json"
+    for option, known in (("races", list(RACES)), ("arms", [arm.name for arm in ARMS])):
+        for name in getattr(arguments, option).split(","):
+            if name not in known:
+                parser.error(f"--{option} has '{name}'{did_you_mean(name, known)}")
     if arguments.quick:
         arguments.seeds, arguments.out = 1, arguments.work / "quick.json"
     pretrained = [name for name in arguments.races.split(",") if RACES[name].is_pretrained]
@@ -278,4 +286,5 @@ def main(given: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_told():
+        main()

@@ -4,6 +4,7 @@ import gpu_input
 import numpy as np
 import pytest
 from linked_photos import link_photos
+from mistakes import mistakes_told
 from PIL import Image
 
 from effnet.errors import UserError
@@ -89,3 +90,12 @@ def test_a_folder_without_photos_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="has no JPEG files; give a folder of photos"):
         link_photos(tmp_path / "empty", tmp_path / "many", 3)
+
+
+def test_a_setting_that_there_is_not_ends_everything_at_once(photos, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended, mistakes_told():
+        gpu_input.run(_given(photos, tmp_path, "--set", "train.compile=graph"))
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "got 'graph'; did you mean 'graphs'?" in said
+    assert "Traceback" not in said

@@ -105,3 +105,18 @@ def test_only_a_race_with_a_lower_schedule_has_that_arm(data):
         [str(data), "--races", f"flowers,{RACE.name}", "--arms", "lower", "--seeds", "1"]
     )
     assert {job["race"] for job in script.jobs(arguments, {})} == {RACE.name}
+
+
+def test_on_one_process_only_effnets_arms_race_by_themselves(data, tmp_path):
+    arms = script.parsed(_given(data, tmp_path)).arms.split(",")
+    assert "fixed" in arms
+    assert not {"timm", "composer"} & set(arms)
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "meant"), [("--races", "cifar", "cifar10"), ("--arms", "fixd", "fixed")]
+)
+def test_a_name_that_there_is_not_is_told(data, tmp_path, capsys, *, option, name, meant):
+    with pytest.raises(SystemExit):
+        script.parsed([*_given(data, tmp_path), option, name])
+    assert f"error: {option} has '{name}'; did you mean '{meant}'?" in capsys.readouterr().err
