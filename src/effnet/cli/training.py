@@ -188,7 +188,8 @@ def _finish(run: Callable[[], RunResult], *, as_json: bool) -> None:
             f"answered as train.on_non_finite says, see {result.run}/metrics.jsonl"
         )
     if result.bad_images:
-        typer.echo(f"{result.bad_images} images could not be read in full, see {result.run}/bad-images.jsonl")
+        images = f"{result.bad_images} image{'s' * (result.bad_images != 1)}"
+        typer.echo(f"{images} could not be read in full, see {result.run}/bad-images.jsonl")
     typer.echo(f"run: {result.run}")
 
 
