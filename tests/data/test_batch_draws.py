@@ -5,7 +5,7 @@ from effnet.config import AugmentConfig, DataConfig
 from effnet.data.augment import draw_view
 from effnet.data.batch_draws import draw_batch, draw_crops
 from effnet.data.crops import Crop, draw_crop
-from effnet.data.device_augment import KIND_PLACES, DrawnViews
+from effnet.data.drawn_views import KIND_PLACES, DrawnViews
 from effnet.data.order import sample_random, step_random
 from effnet.schedule.progressive import StageSettings
 

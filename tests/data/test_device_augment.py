@@ -9,7 +9,8 @@ from effnet.config import AugmentConfig, DataConfig
 from effnet.data.augment import PATCHES, change, draw_view
 from effnet.data.autoaugment import operation as autoaugment_operation
 from effnet.data.autoaugment import sub_policies
-from effnet.data.device_augment import DrawnViews, augment_images
+from effnet.data.device_augment import augment_images
+from effnet.data.drawn_views import DrawnViews
 from effnet.data.images import LabelledImages
 from effnet.data.loader import train_batches
 from effnet.data.operations import KINDS, MATRICES

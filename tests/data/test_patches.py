@@ -4,11 +4,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from effnet.data.device_augment import channel_levels
 from effnet.data.patches import (
     ERASED_AREA,
     ERASED_ASPECT,
     Patch,
-    channel_levels,
     cover,
     draw_cutout,
     draw_erasing,

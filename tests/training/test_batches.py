@@ -10,10 +10,11 @@ from effnet.arch import NetworkSpec, StageSpec, spec_to_json
 from effnet.config import AugmentConfig, Config, DataConfig, EvaluateConfig, ModelConfig, TrainConfig
 from effnet.config import ProgressiveConfig as Progressive
 from effnet.data.device_augment import augment_images
+from effnet.data.sources import open_configured
 from effnet.errors import UserError
 from effnet.training import batches as batches_module
 from effnet.training import loop
-from effnet.training.batches import run_batches
+from effnet.training.batches import check_workers, run_batches
 from effnet.training.experiment import prepare_experiment
 
 
@@ -65,6 +66,19 @@ def test_images_that_cannot_be_resident_are_told_before_a_run_begins(config, tmp
     with pytest.raises(UserError, match=r"needs images of one size, but train/dog/1\.png has 9 x 8"):
         start_run(photos, tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_processes_that_cannot_read_the_images_are_told_before_a_run_begins(config, tmp_path):
+    data = replace(config.data, resident=False, worker_kind="processes")
+    found = open_configured(data)
+    unsendable = replace(found, train=replace(found.train, read=lambda index: b""))
+    with pytest.raises(
+        UserError, match=r"'processes', but .* cannot be sent .*; set data\.worker_kind=threads"
+    ):
+        start_run(replace(config, data=data), tmp_path / "run", quiet=True, images=unsendable)
+    assert not (tmp_path / "run").exists()
+    check_workers(replace(data, worker_kind="auto"), unsendable.train)
+    check_workers(replace(data, resident=True), unsendable.train)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from effnet.data.processes import join_processes
 from effnet.data.selection import ALL, Selection
 from effnet.errors import UserError
 from effnet.recipes import config_to_toml, resolve_config
+from effnet.training.batches import check_workers
 from effnet.training.display import open_display
 from effnet.training.experiment import Experiment, prepare_experiment, sizes_needed
 from effnet.training.fitting import with_fitting_micro_batch
@@ -121,6 +122,7 @@ def start_run(
         check_tracking(experiment.config.tracking)
         check_kernels(experiment.config.train, experiment.device)
         check_recording(experiment)
+        check_workers(experiment.config.data, experiment.data.train)
         if processes.is_first:
             run = create_run(path, config_to_toml(experiment.config))
             write_split(run.split_path, experiment.data)

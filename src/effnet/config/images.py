@@ -83,7 +83,11 @@ class DataConfig:
     split_seed: Seed = 0
     """Of the draws of ``val_fraction``, ``minival_fraction`` and ``max_train_images``."""
     workers: NonNegativeInt = 0
-    """Threads that prepare images; 0: one for each processor."""
+    """Threads or processes that prepare images; 0: one for each processor."""
+    worker_kind: Literal["auto", "threads", "processes"] = "auto"
+    """What ``workers`` are where training images are read; batches are the same, bit for bit. Threads share
+    one interpreter's lock and keep no large machine busy; processes need Linux, and images in local files,
+    tars or a prepared store, or in memory. ``auto``: threads."""
     resident: bool = False
     """Keep all training images on the device as pixels, and cut, mirror and RandAugment them there: for sets
     that are small and whose images have one size, such as CIFAR. What is drawn does not depend on it."""

@@ -16,7 +16,7 @@ from jaxtyping import Float64, Int64
 from effnet.config import AugmentConfig, DataConfig
 from effnet.data.augment import draw_view
 from effnet.data.crops import CROP_ATTEMPTS
-from effnet.data.device_augment import KIND_PLACES, DrawnViews
+from effnet.data.drawn_views import KIND_PLACES, DrawnViews
 from effnet.data.randaugment import POLICIES, Policy
 from effnet.schedule.progressive import StageSettings
 

@@ -10,68 +10,25 @@ Dimension key: N images, n some of them, K operations and P patches an image, H 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int32, Int64, Shaped, UInt8
+from jaxtyping import Float64, Int32, Int64, Shaped, UInt8
 from torch import Tensor
 
-from effnet.config import AugmentConfig
-from effnet.data.augment import PATCHES, DrawnView, most_operations
+from effnet.data.drawn_views import DrawnViews
 from effnet.data.operations import KINDS, MATRICES
-from effnet.data.patches import Patch, channel_levels, noise
+from effnet.data.patches import noise
 from effnet.data.pixels import FILL, Table
 
 Images: TypeAlias = UInt8[Tensor, "n H W 3"]
 _Tables: TypeAlias = UInt8[Tensor, "n 256 3"]
 
-KIND_PLACES = {kind: place for place, kind in enumerate(KINDS)}
-"""By which number `DrawnViews` calls a kind of operation."""
 _NAMES = np.array(tuple(KINDS))
 _RAMP = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class DrawnViews:
-    """What was drawn for each image of a batch."""
-
-    is_mirrored: Bool[np.ndarray, " N"]
-    operations: Int64[np.ndarray, "N K"]
-    """Places in `KINDS`; the first is none at all."""
-    arguments: Float64[np.ndarray, "N K"]
-    places: Int64[np.ndarray, "N K 2"]
-    """Of cutout: pixels from the left and from the top."""
-    patches: Int64[np.ndarray, "N P 6"]
-    """Each one is a `Patch`."""
-
-    @classmethod
-    def empty(cls, images: int, augment: AugmentConfig) -> DrawnViews:
-        """Return draws for so many images, to be filled in by `note`; nothing is done to them yet."""
-        operations = most_operations(augment)
-        return cls(
-            is_mirrored=np.zeros(images, bool),
-            operations=np.zeros((images, operations), np.int64),
-            arguments=np.zeros((images, operations)),
-            places=np.zeros((images, operations, 2), np.int64),
-            patches=np.zeros((images, PATCHES, len(Patch())), np.int64),
-        )
-
-    def take(self, others: DrawnViews, rows: slice) -> None:
-        """Note for all images what was drawn for some rows of others."""
-        for each in fields(self):
-            getattr(self, each.name)[:] = getattr(others, each.name)[rows]
-
-    def note(self, row: int, view: DrawnView) -> None:
-        """Note what was drawn for an image."""
-        self.is_mirrored[row] = view.is_mirrored
-        for turn, (kind, argument, place) in enumerate(view.operations):
-            self.operations[row, turn] = KIND_PLACES[kind]
-            self.arguments[row, turn] = argument
-            self.places[row, turn] = place
-        self.patches[row] = view.patches
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,3 +235,9 @@ _CHANGES: dict[tuple[str, ...], Callable[[Images, _Draws], Images]] = {
     ("Cutout",): _cutout,
 }
 """The operations that are applied together; Identity is not applied."""
+
+
+def channel_levels(bits: Tensor, channel: int, lowest: int | Tensor) -> Tensor:
+    """Return the levels of a channel of noise: 8 of the 32 bits, or 7 where there is nothing below 128."""
+    level: Tensor = bits >> (8 * channel) & 0xFF
+    return level | lowest

@@ -13,7 +13,10 @@ _EXPECTED = (BadImageError, OSError, UserError, UnreachableError)
 
 
 class WorkerError(Exception):
-    """A thread that prepares images died; a run can be continued, and dies there again if it is a defect."""
+    """A thread or process that prepares images died.
+
+    A run can be continued, and dies there again if it is a defect.
+    """
 
 
 @contextmanager

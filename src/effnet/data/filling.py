@@ -11,14 +11,12 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Int64, UInt8
-from torch import Tensor
 
 from effnet.config import AugmentConfig, DataConfig
 from effnet.data.augment import change
 from effnet.data.bad_images import bad_reason, too_many_bad
-from effnet.data.device_augment import DrawnViews
+from effnet.data.drawn_views import DrawnViews
 from effnet.data.failures import named_failures
 from effnet.data.images import Encoded, LabelledImages
 from effnet.data.order import sample_order, sample_random
@@ -44,9 +42,7 @@ class TrainPlan:
     seed: int
     first_sample: int
     order: Int64[np.ndarray, " N"]
-    images: UInt8[Tensor, "N S S 3"]
     pixels: UInt8[np.ndarray, "N S S 3"]
-    """The same memory as ``images``."""
     used: Int64[np.ndarray, " N"]
     """Which image is in which row, once it is filled: those of ``order``, or what replaces them."""
     drawn: DrawnViews | None
@@ -61,6 +57,7 @@ class TrainPlan:
         step: int,
         seed: int,
         samples: range,
+        pixels: UInt8[np.ndarray, "N S S 3"],
     ) -> TrainPlan:
         """Plan the batch of a step, or a part of it.
 
@@ -71,25 +68,22 @@ class TrainPlan:
             step: Of the run.
             seed: Of the run.
             samples: Consecutive, counted from the start of the run.
+            pixels: Memory to be filled.
         """
         order_of = partial(
             sample_order, seed, images=len(images), blocks=images.blocks, repeats=augment.repeats
         )
         if images.expect is not None:
             images.expect(order_of(samples.start, samples.start + min(EXPECTED_SAMPLES, len(images))))
-        count, size = len(samples), settings.image_size
-        # Pinned memory of batches that are done with is used again by torch itself.
-        memory = torch.empty((count, size, size, 3), dtype=torch.uint8, pin_memory=torch.cuda.is_available())
         return cls(
             step=step,
             settings=settings,
             seed=seed,
             first_sample=samples.start,
             order=order_of(samples.start, samples.stop),
-            images=memory,
-            pixels=memory.numpy(),
-            used=np.empty(count, np.int64),
-            drawn=DrawnViews.empty(count, augment) if augment.place == "device" else None,
+            pixels=pixels,
+            used=np.empty(len(samples), np.int64),
+            drawn=DrawnViews.empty(len(samples), augment) if augment.place == "device" else None,
         )
 
 

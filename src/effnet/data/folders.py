@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +70,12 @@ def open_class_folders(
         class_names=names,
         labels=np.repeat(np.array(labels, dtype=np.int64), counts),
         names=file_names,
-        read=lambda index: read_file(f"{source}/{file_names[index]}"),
+        read=partial(_read_image, str(source), file_names),
     )
+
+
+def _read_image(source: str, names: Sequence[str], index: int) -> bytes:
+    return read_file(f"{source}/{names[index]}")
 
 
 def _image_names(folder: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias, overload
 
 import numpy as np
@@ -41,7 +42,8 @@ class LabelledImages:
     names: Sequence[str]
     """What to call each image in messages."""
     read: Callable[[int], Encoded]
-    """Return the image at an index, undecoded; raises OSError."""
+    """Return the image at an index, undecoded; raises OSError. Other processes can read the images if it can
+    be pickled, as partials of a module's functions can, and neither ``blocks`` nor ``expect`` is given."""
     label_sets: LabelSets | None = None
     """All labels of each image, where images may have several."""
     blocks: tuple[int, ...] = ()
@@ -70,7 +72,7 @@ class LabelledImages:
             class_names=self.class_names,
             labels=self.labels[indices],
             names=_Selection(self.names, indices),
-            read=lambda index: self.read(int(indices[index])),
+            read=partial(_read_at, self.read, indices),
             label_sets=self.label_sets.subset(indices) if self.label_sets else None,
             blocks=self._blocks_of(indices),
             expect=(lambda soon: expect(indices[soon])) if expect else None,
@@ -118,6 +120,10 @@ class DataSplit:
     def class_names(self) -> tuple[str, ...]:
         """The classes, in the order of the labels."""
         return self.train.class_names
+
+
+def _read_at(read: Callable[[int], Encoded], indices: Int[np.ndarray, " M"], index: int) -> Encoded:
+    return read(int(indices[index]))
 
 
 class _Selection(Sequence[str]):

@@ -1,7 +1,7 @@
-"""Batches of pixels, prepared by threads ahead of their use and equal however many threads there are.
+"""Batches of pixels, prepared by threads or processes ahead of their use and equal however many there are.
 
-Every random number is a function of the run's seed and of a sample's number in the run, so that neither the
-threads nor the place where a run is resumed change a batch.
+Every random number is a function of the run's seed and of a sample's number in the run, so that neither these
+nor the place where a run is resumed change a batch.
 Dimension key: N images, S side, C channels.
 """
 
@@ -21,11 +21,12 @@ from torch import Tensor
 from effnet.arch.preprocessing import Preprocessing
 from effnet.config import AugmentConfig, DataConfig
 from effnet.data.bad_images import BadImage, bad_images, bad_reason, too_many_bad
-from effnet.data.device_augment import DrawnViews
+from effnet.data.drawn_views import DrawnViews
 from effnet.data.failures import named_failures
 from effnet.data.filling import TrainPlan, Views
 from effnet.data.images import LabelledImages
 from effnet.data.pillow import BadImageError
+from effnet.data.process_filling import Fill, filler
 from effnet.data.threads import chunks, run_ahead
 from effnet.data.transforms import eval_image
 from effnet.schedule.progressive import StageSchedule, StageSettings
@@ -76,6 +77,14 @@ class EvalBatch:
     bad: tuple[BadImage, ...]
 
 
+class _Planned(NamedTuple):
+    """A batch while its pixels are filled in."""
+
+    plan: TrainPlan
+    images: UInt8[Tensor, "N S S 3"]
+    """The memory of the plan's pixels."""
+
+
 def train_batches(
     images: LabelledImages,
     schedule: StageSchedule,
@@ -96,7 +105,7 @@ def train_batches(
     Args:
         images: The training images.
         schedule: Batch size, image size and strengths of each step.
-        data: Crops, threads, and how many images may be bad.
+        data: Crops, threads or processes, and how many images may be bad.
         augment: What is done behind the crop, and how many views an image gives.
         seed: Of the order and of all augmentation.
         start_step: The first step to yield; its batch is the same as in a run from step 0.
@@ -104,11 +113,12 @@ def train_batches(
             batch that one process would get.
 
     Yields:
-        Batches. Closing the generator stops its threads.
+        Batches. Closing the generator stops its threads and processes.
 
     Raises:
-        UserError: More than ``data.max_bad_fraction`` of the images cannot be read.
-        WorkerError: A thread died of something that was not expected.
+        UserError: More than ``data.max_bad_fraction`` of the images cannot be read; or ``data.worker_kind``
+            is ``processes``, which cannot read these images.
+        WorkerError: A thread or a process died of something that was not expected.
     """
     most_bad = min(int(data.max_bad_fraction * len(images)), len(images) - 1)
     views = Views(
@@ -120,27 +130,33 @@ def train_batches(
     )
     reasons: dict[int, str] = {}
 
-    def plan() -> Iterator[tuple[TrainPlan, list[Callable[[], dict[int, str]]]]]:
+    def plan(fill: Fill) -> Iterator[tuple[_Planned, list[Callable[[], dict[int, str]]]]]:
         for step in range(start_step, schedule.total_steps):
             settings = schedule.at(step)
             own = share.of(settings.batch_size)
             first = schedule.samples_before(step) + own.start
             samples = range(first, first + len(own))
-            batch = TrainPlan.of(images, settings, augment, step=step, seed=seed, samples=samples)
+            memory = _batch_memory(len(own), settings.image_size)
+            batch = TrainPlan.of(
+                images, settings, augment, step=step, seed=seed, samples=samples, pixels=memory.numpy()
+            )
             calls: list[Callable[[], dict[int, str]]] = [
-                partial(views.fill, batch, rows) for rows in chunks(len(batch.order), data.workers)
+                partial(fill, batch, rows) for rows in chunks(len(batch.order), data.workers)
             ]
-            yield batch, calls
+            yield _Planned(batch, memory), calls
 
-    with closing(run_ahead(plan(), data.workers)) as filled:
-        for batch, results in filled:
+    with (
+        filler(views, data, seed=seed, largest_size=schedule.largest_size) as fill,
+        closing(run_ahead(plan(fill), data.workers)) as filled,
+    ):
+        for (batch, memory), results in filled:
             found = {index: reason for result in results for index, reason in result.items()}
             new = {index: reason for index, reason in sorted(found.items()) if index not in reasons}
             reasons |= new
             if len(reasons) > most_bad:
                 raise too_many_bad(images, reasons, data)
             yield Batch(
-                images=batch.images,
+                images=memory,
                 labels=torch.from_numpy(images.labels_at(batch.used)),
                 settings=batch.settings,
                 step=batch.step,
@@ -219,6 +235,11 @@ def prepare_images(
     std = torch.tensor(preprocessing.std, device=device)[:, None, None]
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return pixels.sub_(255 * mean).div_(255 * std).to(dtype).contiguous(memory_format=layout)
+
+
+def _batch_memory(count: int, size: int) -> UInt8[Tensor, "N S S 3"]:
+    # Pinned memory of batches that are done with is used again by torch itself.
+    return torch.empty((count, size, size, 3), dtype=torch.uint8, pin_memory=torch.cuda.is_available())
 
 
 def _read_eval(indices: range, images: LabelledImages, preprocessing: Preprocessing) -> list[_Pixels | str]:

@@ -7,11 +7,9 @@ is the same wherever it is made.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
 from effnet.data.pixels import Pixels
 
@@ -20,7 +18,8 @@ ERASED_AREA = (0.02, 0.4)
 ERASED_ASPECT = (0.3, 1 / 0.3)
 """Smallest and largest height / width of what is erased."""
 
-Numbers = TypeVar("Numbers", NDArray[np.int64], Tensor)
+Numbers = TypeVar("Numbers", bound=Any)
+"""An array or a tensor; torch is not imported for its name, since processes that need none wait for it."""
 
 _TRIES = 100
 _CUTOUT_LOWEST = 128
@@ -91,7 +90,7 @@ def cover(image: Pixels, patch: Patch) -> None:
         return
     rows = np.arange(patch.top, patch.bottom)[:, None]
     numbers = rows * image.shape[1] + np.arange(patch.left, patch.right) + patch.key
-    # The lowest byte first, as in `channel_levels`.
+    # The lowest byte first, as in `effnet.data.device_augment`.
     levels = noise(numbers).astype("<u4").view(np.uint8).reshape(*numbers.shape, 4)
     image[patch.top : patch.bottom, patch.left : patch.right] = levels[..., :3] | np.uint8(patch.lowest)
 
@@ -107,12 +106,6 @@ def noise(numbers: Numbers) -> Numbers:
     for _ in range(2):
         numbers = ((numbers >> 16) ^ numbers) * 0x45D9F3B & _WORD
     return (numbers >> 16) ^ numbers
-
-
-def channel_levels(bits: Tensor, channel: int, lowest: int | Tensor) -> Tensor:
-    """Return the levels of a channel: 8 of the 32 bits, or 7 where there is nothing below 128."""
-    level: Tensor = bits >> (8 * channel) & 0xFF
-    return level | lowest
 
 
 def _key(rng: np.random.Generator) -> int:

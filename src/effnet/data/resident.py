@@ -25,8 +25,9 @@ from effnet.data.bad_images import BadImage, bad_images, bad_reason, too_many_ba
 from effnet.data.batch_draws import draw_batch
 from effnet.data.crops import draw_crop
 from effnet.data.decode import decode_image
-from effnet.data.device_augment import DrawnViews, moved
+from effnet.data.device_augment import moved
 from effnet.data.device_resize import resize_crops
+from effnet.data.drawn_views import DrawnViews
 from effnet.data.failures import named_failures
 from effnet.data.images import LabelledImages, Pyramid
 from effnet.data.loader import ALONE, Batch, Share

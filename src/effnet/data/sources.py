@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from operator import getitem
 from pathlib import Path
 
 import numpy as np
@@ -228,5 +230,5 @@ def _digits() -> LabelledImages:
         class_names=tuple(str(name) for name in data.target_names),
         labels=data.target.astype(np.int64),
         names=tuple(f"digits[{index}]" for index in range(len(pixels))),
-        read=lambda index: pixels[index],
+        read=partial(getitem, pixels),
     )

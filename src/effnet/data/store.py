@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
@@ -185,7 +185,11 @@ def open_store(path: Path) -> tuple[LabelledImages, LabelledImages | None]:
     manifest = read_manifest(path)
     for file in manifest.files:
         _check_file(path / file.file, file.bytes)
-    return open_splits(manifest, lambda file: path / file.file)
+    return open_splits(manifest, partial(_beside, path))
+
+
+def _beside(folder: Path, file: StoreFile) -> Path:
+    return folder / file.file
 
 
 def _check_file(path: Path, expected_bytes: int) -> None:
@@ -239,10 +243,24 @@ class StoredSplit:
         self._manifest, self._split, self._locate = manifest, split, locate
         self._starts = list(accumulate((shard.images for shard in split.shards), initial=0))
         self._index = read_index(locate(split.index), split.images, len(manifest.class_names))
-        self.names: Sequence[str] = IndexNames(lambda: locate(split.index), split.images)
-        self._raw_column = lru_cache(most_open)(self._open_raw)
-        self._jpeg_column = lru_cache(most_open)(self._open_jpeg)
-        self._descriptor = lru_cache(min(MOST_DESCRIPTORS, 2 * most_open))(Descriptor)
+        self.names: Sequence[str] = IndexNames(partial(locate, split.index), split.images)
+        self._most_open = most_open
+        self._hold_nothing()
+
+    def _hold_nothing(self) -> None:
+        self._raw_column = lru_cache(self._most_open)(self._open_raw)
+        self._jpeg_column = lru_cache(self._most_open)(self._open_jpeg)
+        self._descriptor = lru_cache(min(MOST_DESCRIPTORS, 2 * self._most_open))(Descriptor)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all but what is open, for another process to open it again."""
+        open_files = ("_raw_column", "_jpeg_column", "_descriptor")
+        return {name: value for name, value in vars(self).items() if name not in open_files}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin where another process has left."""
+        vars(self).update(state)
+        self._hold_nothing()
 
     def images(self) -> LabelledImages:
         """Return the split as the loader reads it."""

@@ -14,13 +14,15 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Int32, Int64
 
 from effnet.data.cache import cache_folder, use_cached
 from effnet.data.names import ArrowNames
@@ -104,17 +106,26 @@ def read_tars(files: Sequence[Path], selection: Selection = ALL) -> Rows:
     else:
         labels = _parsed(labels)
     names = ArrowNames(index.column("name"))
-    tars, offsets, sizes = (index.column(name).to_numpy() for name in ("tar", "offset", "size"))
+    places = _Places(*(index.column(name).to_numpy() for name in ("tar", "offset", "size")))
+    return Rows(class_names=(), labels=labels, names=names, read=partial(_read_member, files, places))
 
-    def read(row: int) -> bytes:
-        with files[tars[row]].open("rb", buffering=0) as file:
-            file.seek(offsets[row])
-            content = file.read(sizes[row])
-        if len(content) != sizes[row]:
-            raise OSError(errno.EIO, "its tar changed after it was opened")
-        return content
 
-    return Rows(class_names=(), labels=labels, names=names, read=read)
+class _Places(NamedTuple):
+    """Where images lie."""
+
+    tars: Int32[np.ndarray, " N"]
+    offsets: Int64[np.ndarray, " N"]
+    sizes: Int64[np.ndarray, " N"]
+
+
+def _read_member(files: Sequence[Path], places: _Places, row: int) -> bytes:
+    size = places.sizes[row]
+    with files[places.tars[row]].open("rb", buffering=0) as file:
+        file.seek(places.offsets[row])
+        content = file.read(size)
+    if len(content) != size:
+        raise OSError(errno.EIO, "its tar changed after it was opened")
+    return content
 
 
 def _parsed(labels: pa.DictionaryArray) -> pa.Array:

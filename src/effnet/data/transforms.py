@@ -10,10 +10,8 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from PIL import Image
-from torch.nn.functional import interpolate
 
 from effnet.arch.preprocessing import Interpolation, Preprocessing
 from effnet.config import AugmentConfig, DataConfig
@@ -152,6 +150,9 @@ def resize_crop(
     if not antialias:
         cv2.resize(view, out.shape[1::-1], dst=out, interpolation=_CV2_FILTERS[interpolation])
     elif all(float(edge).is_integer() for edge in crop):
+        import torch  # noqa: PLC0415 - seconds to import, and for this filter only
+        from torch.nn.functional import interpolate  # noqa: PLC0415
+
         # A copy, because a mirrored view of one pixel counts as contiguous, and torch refuses it.
         tensor = torch.from_numpy(view.copy()).permute(2, 0, 1)[None]
         resized = interpolate(tensor, size=out.shape[:2], mode=interpolation, antialias=True)

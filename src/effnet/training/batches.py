@@ -7,8 +7,11 @@ from dataclasses import replace
 
 import torch
 
+from effnet.config import DataConfig
 from effnet.data.failures import WorkerError
+from effnet.data.images import LabelledImages
 from effnet.data.loader import Batch, train_batches
+from effnet.data.process_filling import check_sendable
 from effnet.data.resident import resident_batches
 from effnet.errors import UnreachableError
 from effnet.schedule.progressive import StageSchedule, StageSettings
@@ -27,7 +30,7 @@ def run_batches(
         start_step: The first step to yield.
 
     Yields:
-        Batches. Closing the generator stops its threads.
+        Batches. Closing the generator stops its threads and processes.
     """
     augment, processes = experiment.config.augment, experiment.processes
     data = replace(experiment.config.data, workers=processes.workers(experiment.config.data.workers))
@@ -50,6 +53,20 @@ def run_batches(
         start_step=start_step,
         share=processes.share,
     )
+
+
+def check_workers(data: DataConfig, images: LabelledImages) -> None:
+    """Refuse processes that could not read a run's images.
+
+    Args:
+        data: Of the run.
+        images: To train on.
+
+    Raises:
+        UserError: They are asked for.
+    """
+    if data.worker_kind == "processes" and not data.resident:
+        check_sendable(images)
 
 
 def noise_batch(experiment: Experiment, settings: StageSettings, images: int) -> Batch:

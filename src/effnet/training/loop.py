@@ -100,7 +100,7 @@ def train(experiment: Experiment, run: Run, display: Display, *, resume: bool = 
         torch.OutOfMemoryError: The device has no room.
         OSError: A file cannot be written; earlier checkpoints are intact.
         UnreachableError: Images are on another machine, and the connection is lost.
-        WorkerError: A thread that prepares images died.
+        WorkerError: A thread or process that prepares images died.
     """
     state = initial_state(experiment)
     processes = experiment.processes
