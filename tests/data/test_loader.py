@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from effnet.arch.preprocessing import Preprocessing
 from effnet.config import AugmentConfig, DataConfig
-from effnet.data import filling, loader, threads
+from effnet.data import filling, threads
 from effnet.data.bad_images import BadImage
 from effnet.data.device_augment import augment_images
 from effnet.data.failures import WorkerError
 from effnet.data.images import LabelledImages
 from effnet.data.loader import ALONE, Share, eval_batches, prepare_images, train_batches
 from effnet.data.sources import open_data
-from effnet.data.transforms import cut_view
+from effnet.data.transforms import cut_view, eval_image
 from effnet.errors import UserError
 from effnet.schedule.progressive import StageSchedule
 
@@ -355,7 +355,7 @@ def test_evaluation_sees_each_readable_image_once_in_order(picture, encode, work
     batches = list(eval_batches(images, preprocessing, batch_size=batch_size, workers=workers))
     assert len(batches) == -(-IMAGES // batch_size)
     good = [index for index in range(IMAGES) if index not in (0, 5, 6)]
-    expected = [loader.eval_image(images.read(index), preprocessing) for index in good]
+    expected = [eval_image(images.read(index), preprocessing) for index in good]
     assert np.array_equal(torch.cat([batch.images for batch in batches]).numpy(), np.stack(expected))
     assert torch.cat([batch.labels for batch in batches]).tolist() == [index % 2 for index in good]
     assert [bad.name for batch in batches for bad in batch.bad] == ["image 0", "image 5", "image 6"]

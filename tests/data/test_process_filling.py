@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import torch
 
+from effnet.arch import Preprocessing
 from effnet.config import AugmentConfig, DataConfig
 from effnet.data import process_filling
 from effnet.data.copies import CopySettings
 from effnet.data.failures import WorkerError
 from effnet.data.filling import TrainPlan, Views
 from effnet.data.images import LabelledImages
-from effnet.data.loader import Share, train_batches
+from effnet.data.loader import Share, eval_batches, train_batches
 from effnet.data.prepare import prepare_store
 from effnet.data.process_filling import filler, why_not_sendable
 from effnet.data.sources import open_data
@@ -198,6 +199,30 @@ def test_they_end_when_no_more_is_asked_of_them(images, two_stages):
         next(batches)
         assert len(children() - before) == 2
     assert children() == before
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_images_to_evaluate_on_are_those_of_threads(images, antialias):
+    found = images(bad=(0, 8))
+    seen = Preprocessing(image_size=12, antialias=antialias)
+    expected, batches = (
+        list(eval_batches(found, seen, batch_size=9, workers=2, worker_kind=kind))
+        for kind in ("threads", "processes")
+    )
+    assert sum(len(batch.bad) for batch in expected) == 2
+    for one, other in zip(batches, expected, strict=True):
+        assert one.bad == other.bad
+        for name in ("images", "labels", "indices"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
+
+
+def test_what_nobody_expects_while_evaluating_names_process_and_image(images):
+    found = images(read=partial(getitem, {}))
+    died = r"thread effnet-data-0 \(a process\) died at image \d+: KeyError"
+    with pytest.raises(WorkerError, match=died):
+        list(
+            eval_batches(found, Preprocessing(image_size=8), batch_size=9, workers=1, worker_kind="processes")
+        )
 
 
 ORPHANS = """

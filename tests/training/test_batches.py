@@ -14,7 +14,7 @@ from effnet.data.sources import open_configured
 from effnet.errors import UserError
 from effnet.training import batches as batches_module
 from effnet.training import loop
-from effnet.training.batches import check_workers, run_batches
+from effnet.training.batches import check_workers, eval_worker_kind, run_batches
 from effnet.training.experiment import prepare_experiment
 
 
@@ -79,6 +79,16 @@ def test_processes_that_cannot_read_the_images_are_told_before_a_run_begins(conf
     assert not (tmp_path / "run").exists()
     check_workers(replace(data, worker_kind="auto"), unsendable.train)
     check_workers(replace(data, resident=True), unsendable.train)
+
+
+def test_processes_read_what_is_evaluated_where_there_is_much_of_it(config, monkeypatch):
+    val = open_configured(config.data).val
+    asked = replace(config.data, worker_kind="processes")
+    assert eval_worker_kind(asked, val) == "threads"
+    monkeypatch.setattr(batches_module, "FEWEST_FOR_PROCESSES", len(val))
+    assert eval_worker_kind(asked, val) == "processes"
+    assert eval_worker_kind(config.data, val) == "threads"
+    assert eval_worker_kind(asked, replace(val, read=lambda index: b"")) == "threads"
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,18 +20,14 @@ from torch import Tensor
 
 from effnet.arch.preprocessing import Preprocessing
 from effnet.config import AugmentConfig, DataConfig
-from effnet.data.bad_images import BadImage, bad_images, bad_reason, too_many_bad
+from effnet.data.bad_images import BadImage, bad_images, too_many_bad
 from effnet.data.drawn_views import DrawnViews
-from effnet.data.failures import named_failures
+from effnet.data.eval_reading import EvalView, Read, eval_reader
 from effnet.data.filling import TrainPlan, Views
 from effnet.data.images import LabelledImages
-from effnet.data.pillow import BadImageError
 from effnet.data.process_filling import Fill, filler
 from effnet.data.threads import chunks, run_ahead
-from effnet.data.transforms import eval_image
 from effnet.schedule.progressive import StageSchedule, StageSettings
-
-_Pixels: TypeAlias = UInt8[np.ndarray, "S S 3"]
 
 
 class Share(NamedTuple):
@@ -171,6 +167,7 @@ def eval_batches(
     *,
     batch_size: int,
     workers: int = 0,
+    worker_kind: Literal["threads", "processes"] = "threads",
     share: Share = ALONE,
 ) -> Generator[EvalBatch, None, None]:
     """Yield each readable image exactly once, in order.
@@ -180,23 +177,29 @@ def eval_batches(
         preprocessing: Size, crop and interpolation.
         batch_size: Batch ``b`` has the images from ``b * batch_size`` on.
         workers: Threads; 0: one for each processor.
+        worker_kind: Whether each thread has a process to do its work. To start these takes some tenths of a
+            second, and more where images are resized with a filter that widens, as that is torch's.
         share: Of several processes, each gets consecutive batches, the same ones that one process would get:
             what is computed for an image does not depend on their number.
+
+    Raises:
+        UserError: Processes cannot read these images.
+        WorkerError: A thread or a process died of something that was not expected.
     """
 
-    def plan() -> Iterator[tuple[range, list[Callable[[], list[_Pixels | str]]]]]:
+    def plan(read: Read) -> Iterator[tuple[range, list[Callable[[], list[EvalView]]]]]:
         for number in share.of(-(-len(images) // batch_size)):
             batch = range(number * batch_size, min((number + 1) * batch_size, len(images)))
             yield (
                 batch,
-                [
-                    partial(_read_eval, batch[rows.start : rows.stop], images, preprocessing)
-                    for rows in chunks(len(batch), workers)
-                ],
+                [partial(read, batch[rows.start : rows.stop]) for rows in chunks(len(batch), workers)],
             )
 
     size = preprocessing.image_size
-    with closing(run_ahead(plan(), workers)) as done:
+    with (
+        eval_reader(images, preprocessing, workers=workers, worker_kind=worker_kind) as read,
+        closing(run_ahead(plan(read), workers)) as done,
+    ):
         for batch, results in done:
             views = dict(zip(batch, (view for result in results for view in result), strict=True))
             good = {index: view for index, view in views.items() if not isinstance(view, str)}
@@ -240,15 +243,3 @@ def prepare_images(
 def _batch_memory(count: int, size: int) -> UInt8[Tensor, "N S S 3"]:
     # Pinned memory of batches that are done with is used again by torch itself.
     return torch.empty((count, size, size, 3), dtype=torch.uint8, pin_memory=torch.cuda.is_available())
-
-
-def _read_eval(indices: range, images: LabelledImages, preprocessing: Preprocessing) -> list[_Pixels | str]:
-    """Return each image's pixels, or why there are none; nothing is repaired that is scored."""
-    views: list[_Pixels | str] = []
-    for index in indices:
-        try:
-            with named_failures(images.names[index]):
-                views.append(eval_image(images.read(index), preprocessing))
-        except (BadImageError, OSError) as error:
-            views.append(bad_reason(error))
-    return views

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from operator import getitem
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
 from effnet.config import DataConfig
 from effnet.data.folders import open_class_folders, visible_folders
@@ -230,5 +230,9 @@ def _digits() -> LabelledImages:
         class_names=tuple(str(name) for name in data.target_names),
         labels=data.target.astype(np.int64),
         names=tuple(f"digits[{index}]" for index in range(len(pixels))),
-        read=partial(getitem, pixels),
+        read=partial(_pixels_at, pixels),
     )
+
+
+def _pixels_at(pixels: UInt8[np.ndarray, "N H W 3"], index: int) -> UInt8[np.ndarray, "H W 3"]:
+    return pixels[index]

@@ -56,7 +56,13 @@ _Answer = TypeVar("_Answer")
 
 def can_start_processes() -> bool:
     """Whether this system has what they need."""
-    return hasattr(os, "memfd_create") and bool(sys.executable) and not getattr(sys, "frozen", False)
+    if not hasattr(os, "memfd_create") or not sys.executable or getattr(sys, "frozen", False):
+        return False
+    try:
+        os.close(shared_memory(1))
+    except OSError:  # Some sandboxes forbid it.
+        return False
+    return True
 
 
 class Worker(Generic[_Asked, _Answer]):

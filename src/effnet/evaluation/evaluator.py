@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
+from typing import Literal
 
 import torch
 from jaxtyping import Float64
@@ -30,6 +32,7 @@ def evaluate_model(
     device: torch.device,
     batch_size: int,
     workers: int = 0,
+    worker_kind: Literal["threads", "processes"] = "threads",
     autocast: torch.dtype | None = None,
     report_bad: Callable[[str, str], None] = _ignore,
     output: Output = "softmax",
@@ -44,6 +47,7 @@ def evaluate_model(
         device: Where to compute.
         batch_size: Images at a time.
         workers: Threads that prepare images; 0: one for each processor.
+        worker_kind: Whether each of them has a process; see `eval_batches`.
         autocast: What to compute in wherever that is safe; None: in single precision throughout.
         report_bad: Called with name and reason for each image that this process cannot read.
         output: How logits become probabilities.
@@ -57,26 +61,28 @@ def evaluate_model(
     judged: list[Float64[Tensor, "N 3"]] = [torch.zeros(0, 3, dtype=torch.float64)]
     several = None if images.label_sets is None else MultiLabelCounts(output)
     bad_images = 0
-    batches = eval_batches(
+    prepared = eval_batches(
         images,
         preprocessing,
         batch_size=batch_size,
         workers=processes.workers(workers),
+        worker_kind=worker_kind,
         share=processes.share,
     )
-    for batch in batches:
-        bad_images += len(batch.bad)
-        for bad in batch.bad:
-            report_bad(bad.name, bad.reason)
-        if len(batch.labels) == 0:
-            continue
-        pixels = prepare_images(batch.images, preprocessing, device, channels_last=True)
-        with torch.autocast(device.type, autocast, enabled=autocast is not None):
-            logits = model(pixels).float()
-        if several is not None:
-            several.add(logits, batch.labels.to(device))
-        else:
-            judged.append(judge(logits.cpu(), batch.labels, output))
+    with closing(prepared) as batches:
+        for batch in batches:
+            bad_images += len(batch.bad)
+            for bad in batch.bad:
+                report_bad(bad.name, bad.reason)
+            if len(batch.labels) == 0:
+                continue
+            pixels = prepare_images(batch.images, preprocessing, device, channels_last=True)
+            with torch.autocast(device.type, autocast, enabled=autocast is not None):
+                logits = model(pixels).float()
+            if several is not None:
+                several.add(logits, batch.labels.to(device))
+            else:
+                judged.append(judge(logits.cpu(), batch.labels, output))
     bad_images = int(processes.sum([bad_images])[0])
     if several is not None:
         several.gather(processes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from typing import Literal
 
 import torch
 
@@ -11,11 +12,14 @@ from effnet.config import DataConfig
 from effnet.data.failures import WorkerError
 from effnet.data.images import LabelledImages
 from effnet.data.loader import Batch, train_batches
-from effnet.data.process_filling import check_sendable
+from effnet.data.process_filling import check_sendable, why_not_sendable
 from effnet.data.resident import resident_batches
 from effnet.errors import UnreachableError
 from effnet.schedule.progressive import StageSchedule, StageSettings
 from effnet.training.experiment import Experiment
+
+FEWEST_FOR_PROCESSES = 5_000
+"""Images that an evaluation must have for processes to be started for it; fewer take threads some seconds."""
 
 
 def run_batches(
@@ -67,6 +71,17 @@ def check_workers(data: DataConfig, images: LabelledImages) -> None:
     """
     if data.worker_kind == "processes" and not data.resident:
         check_sendable(images)
+
+
+def eval_worker_kind(data: DataConfig, images: LabelledImages) -> Literal["threads", "processes"]:
+    """Return what prepares the images that a run is evaluated on; the results are the same.
+
+    Args:
+        data: Of the run.
+        images: To evaluate on.
+    """
+    pays = data.worker_kind == "processes" and len(images) >= FEWEST_FOR_PROCESSES
+    return "processes" if pays and not why_not_sendable(images) else "threads"
 
 
 def noise_batch(experiment: Experiment, settings: StageSettings, images: int) -> Batch:

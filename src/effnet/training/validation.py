@@ -14,6 +14,7 @@ from effnet.evaluation.multilabel import AnyScores
 from effnet.nn import Network
 from effnet.schedule.points import milestones
 from effnet.training.algorithms import by_rules
+from effnet.training.batches import eval_worker_kind
 from effnet.training.compiling import uncompiled
 from effnet.training.display import Display
 from effnet.training.ema import Ema
@@ -101,6 +102,7 @@ def _scores(experiment: Experiment, model: Network, bad: list[BadImage]) -> AnyS
             device=experiment.device,
             batch_size=experiment.config.evaluate.batch_size,
             workers=experiment.config.data.workers,
+            worker_kind=eval_worker_kind(experiment.config.data, experiment.data.val),
             autocast=experiment.autocast,
             report_bad=lambda name, reason: bad.append(BadImage(name, reason)),
             output=experiment.config.train.loss,
