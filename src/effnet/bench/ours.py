@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import count
-from unittest.mock import patch
 
 import simplejpeg
 
@@ -25,7 +24,6 @@ from effnet.bench.workload import (
     Workload,
 )
 from effnet.config import AugmentConfig, DataConfig
-from effnet.data import region
 from effnet.data.images import Encoded, LabelledImages, Pyramid
 from effnet.data.loader import train_batches
 from effnet.data.pixels import Pixels
@@ -35,36 +33,28 @@ from effnet.schedule.progressive import StageSchedule, StageSettings
 
 AS_RELEASED = DataConfig(workers=1, crop_area=CROP_AREA, crop_aspect=CROP_ASPECT)
 """The default configuration, but for the crops' area, which is every method's here."""
+WHOLE_FILES = replace(AS_RELEASED, jpeg_index_gigabytes=0.0)
 ANTIALIASED = replace(AS_RELEASED, antialias=True)
 LIKE_TIMM = replace(AS_RELEASED, antialias=True, interpolation="bicubic")
 
 
-def loader(
-    config: DataConfig, *, encoding: Encoding | None = None, epochs: int = 1, regions: bool = True
-) -> Open:
+def loader(config: DataConfig, *, encoding: Encoding | None = None, epochs: int = 1) -> Open:
     """Return a method that takes batches from the loader, as a training run does.
 
     Args:
         config: How crops are drawn and resized.
         encoding: Of the prepared store to read from; None: the photos' files are read.
-        epochs: Of several, all but the first decode only parts of the files.
-        regions: Whether nvImageCodec decodes the parts where it is faster; else there is simplejpeg alone.
+        epochs: In the first, files are seen for the first time.
     """
 
     @contextmanager
     def open_method(workload: Workload) -> Iterator[Pass]:
-        is_installed = region.is_installed()
-        if regions and epochs > 1 and not is_installed:
-            raise UnavailableError("nvImageCodec is not installed; it is in the extra 'region'")
         images, augment, seeds = _images(workload, encoding), _augment(workload), count()
         settings = _settings(workload, len(images), epochs)
         schedule = StageSchedule((settings,), len(images), settings.batch_size)
 
         def run() -> int:
-            with (
-                patch.object(region, "is_installed", lambda: regions and is_installed),
-                closing(train_batches(images, schedule, config, augment, seed=next(seeds))) as batches,
-            ):
+            with closing(train_batches(images, schedule, config, augment, seed=next(seeds))) as batches:
                 return sum(len(batch.images) for batch in batches)
 
         yield run

@@ -108,6 +108,10 @@ class DataConfig:
     """Of training crops; evaluation follows the weights' preprocessing."""
     antialias: bool = False
     """Whether the filter of training crops widens when it shrinks; the releases do not."""
+    jpeg_index_gigabytes: NonNegative = 4.0
+    """Memory of a process for remembering where the parts of JPEG files are, so that crops are decoded
+    without what is around them: some 7 % of the files' size, 10 for all of ImageNet; none without Numba
+    (extra ``cpu``). Files beyond it are decoded as a whole, to the same pixels."""
     max_enlargement: Annotated[float, Field(ge=1.0)] = 2.0
     """Of a prepared store, a training crop is cut from the smallest copy that is not smaller than the stage's
     images and in which the crop needs to be enlarged by no more than this factor."""

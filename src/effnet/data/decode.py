@@ -22,9 +22,9 @@ from effnet.data.color import convert_pixels, srgb_transform
 from effnet.data.crops import Crop
 from effnet.data.images import Encoded, Pyramid
 from effnet.data.jpeg import JPEG_START, JpegHeader, decode_jpeg, decode_top, has_end, read_header, saves_rows
-from effnet.data.orientation import is_mirrored, upright
+from effnet.data.jpeg_scan import ImageScans, decode_part, saves_enough
+from effnet.data.orientation import is_mirrored, stored_places, upright
 from effnet.data.pillow import BadImageError, decode_with_pillow, opened
-from effnet.data.region import decode_region, saves_enough
 
 # libjpeg-turbo scales to these shares while it decodes at less cost than the whole; 3/4 costs more.
 _JPEG_SHRINKS = (8, 4, 2)
@@ -79,7 +79,13 @@ class Picture:
         return self._decode(crop, size, antialias)
 
 
-def open_image(encoded: Encoded, *, max_enlargement: float = 1.0, is_whole: bool = False) -> Picture:
+def open_image(
+    encoded: Encoded,
+    *,
+    max_enlargement: float = 1.0,
+    is_whole: bool = False,
+    scans: ImageScans | None = None,
+) -> Picture:
     """Read the size of an image, and decode later what a crop needs.
 
     Args:
@@ -89,6 +95,7 @@ def open_image(encoded: Encoded, *, max_enlargement: float = 1.0, is_whole: bool
             that is asked for, and in which the crop needs to be enlarged by no more than this factor.
         is_whole: Whether all of this very file was decoded before without an error; then it is enough to
             decode the part that is needed.
+        scans: What is remembered of this image's JPEG files, so that parts can be decoded alone.
 
     Raises:
         BadImageError: The file is empty, damaged, no image, or has more than
@@ -96,12 +103,12 @@ def open_image(encoded: Encoded, *, max_enlargement: float = 1.0, is_whole: bool
         OSError: A copy cannot be read.
     """
     if isinstance(encoded, Pyramid):
-        return _pyramid_picture(encoded, max_enlargement)
+        return _pyramid_picture(encoded, max_enlargement, scans)
     if isinstance(encoded, np.ndarray):
         return _decoded_picture(encoded)
     if not encoded:
         raise BadImageError("the file is empty")
-    picture = _jpeg_picture(encoded, is_whole) if encoded.startswith(JPEG_START) else None
+    picture = _jpeg_picture(encoded, is_whole, scans) if encoded.startswith(JPEG_START) else None
     return picture or _decoded_picture(decode_with_pillow(encoded))
 
 
@@ -142,15 +149,16 @@ def _decoded_picture(pixels: UInt8[np.ndarray, "H W 3"]) -> Picture:
     )
 
 
-def _pyramid_picture(pyramid: Pyramid, max_enlargement: float) -> Picture:
+def _pyramid_picture(pyramid: Pyramid, max_enlargement: float, scans: ImageScans | None) -> Picture:
     """Choose the copy by the crop."""
     short_side = min(pyramid.height, pyramid.width)
 
     def fetch(crop: Crop, size: int) -> tuple[Picture, Crop]:
         needed = size * max(short_side / min(crop.width, crop.height) / max_enlargement, 1)
         fitting = (place for place, side in enumerate(pyramid.short_sides) if side >= needed)
+        place = next(fitting, len(pyramid.short_sides) - 1)
         # A copy is whole: it comes from our encoder, and with a checksum.
-        copy = open_image(pyramid.read(next(fitting, len(pyramid.short_sides) - 1)), is_whole=True)
+        copy = open_image(pyramid.read(place), is_whole=True, scans=scans and scans.of_copy(place))
         return copy, crop.scaled(copy.width / pyramid.width, copy.height / pyramid.height)
 
     def decode(crop: Crop, size: int, antialias: bool) -> _Part:
@@ -160,7 +168,7 @@ def _pyramid_picture(pyramid: Pyramid, max_enlargement: float) -> Picture:
     return Picture(pyramid.height, pyramid.width, 0, decode, fetch)
 
 
-def _jpeg_picture(encoded: bytes, is_whole: bool) -> Picture | None:
+def _jpeg_picture(encoded: bytes, is_whole: bool, scans: ImageScans | None) -> Picture | None:
     """Read the header of a JPEG file; None where Pillow has to decode it."""
     header = read_header(encoded)
     if header is None:
@@ -173,7 +181,13 @@ def _jpeg_picture(encoded: bytes, is_whole: bool) -> Picture | None:
 
     def decode(crop: Crop, size: int, antialias: bool) -> _Part:
         shrink, margin = (_shrink(crop, size), _margin(crop, size)) if antialias else (1, 0)
-        part = _decode_part(encoded, header, crop, margin) if is_whole and shrink == 1 else None
+        part = (
+            _decode_around(encoded, header, scans, crop, margin=margin * shrink, shrink=shrink)
+            if scans
+            else None
+        )
+        if part is None and is_whole and shrink == 1:
+            part = _decode_top(encoded, header, crop, margin)
         part = part or _decode_whole(encoded, header, crop, shrink)
         if to_srgb is None:
             return part
@@ -197,21 +211,44 @@ def _decode_whole(encoded: bytes, header: JpegHeader, crop: Crop, shrink: int) -
     return pixels, crop._replace(x=crop.x + x, y=crop.y + y).scaled(1 / shrink, 1 / shrink)
 
 
-def _decode_part(encoded: bytes, header: JpegHeader, crop: Crop, margin: int) -> _Part | None:
-    """Decode a crop alone, where that is possible and worth it."""
-    rows, columns = _around(crop, margin, header.height, header.width)
-    if header.orientation != 1 or not has_end(encoded, header):  # It was whole once, but files change.
+def _decode_around(
+    encoded: bytes, header: JpegHeader, scans: ImageScans, crop: Crop, *, margin: int, shrink: int
+) -> _Part | None:
+    """Decode a crop and a margin alone, at a share of their size, where that is possible and worth it."""
+    shape, orientation = _upright_shape(header), header.orientation
+    rows, columns = _around(crop, margin, *shape)
+    if not saves_enough(header, len(encoded), rows, columns):
         return None
-    if saves_enough(header.height, header.width, rows, columns):
-        pixels = decode_region(encoded, rows, columns)
-        return None if pixels is None else (pixels, _inside(crop, rows, columns))
-    pixels = decode_top(encoded, header, rows.stop) if saves_rows(header, rows.stop) else None
+    index = scans.find(encoded, header)
+    part = index is not None and decode_part(
+        encoded, index, *stored_places(rows, columns, shape, orientation), shrink=shrink
+    )
+    if not part:
+        return None
+    pixels = upright(part.pixels, orientation)
+    corner = (part.left, part.top) if orientation >= 5 else (part.top, part.left)
+    y, x = (
+        side - start - shrink * small if mirrored else start
+        for start, small, side, mirrored in zip(
+            corner, pixels.shape, shape, is_mirrored(orientation), strict=False
+        )
+    )
+    return pixels, crop._replace(x=crop.x - x, y=crop.y - y).scaled(1 / shrink, 1 / shrink)
+
+
+def _decode_top(encoded: bytes, header: JpegHeader, crop: Crop, margin: int) -> _Part | None:
+    """Decode a crop and what is above it alone, where that is possible and worth it."""
+    rows, _ = _around(crop, margin, header.height, header.width)
+    # It was whole once, but files change.
+    if header.orientation != 1 or not saves_rows(header, rows.stop) or not has_end(encoded, header):
+        return None
+    pixels = decode_top(encoded, header, rows.stop)
     return None if pixels is None else (pixels, crop)
 
 
 def _cut(pixels: UInt8[np.ndarray, "H W 3"], crop: Crop, margin: int) -> _Part:
     rows, columns = _around(crop, margin, *pixels.shape[:2])
-    return pixels[rows, columns], _inside(crop, rows, columns)
+    return pixels[rows, columns], crop._replace(x=crop.x - columns.start, y=crop.y - rows.start)
 
 
 def _shrink(crop: Crop, size: int) -> int:
@@ -231,7 +268,3 @@ def _around(crop: Crop, margin: int, height: int, width: int) -> tuple[slice, sl
     top, left = (math.floor(start - margin) // 2 * 2 for start in (crop.y, crop.x))
     bottom, right = math.ceil(crop.y + crop.height) + margin, math.ceil(crop.x + crop.width) + margin
     return slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width))
-
-
-def _inside(crop: Crop, rows: slice, columns: slice) -> Crop:
-    return crop._replace(x=crop.x - columns.start, y=crop.y - rows.start)

@@ -19,6 +19,7 @@ from effnet.data.bad_images import bad_reason, too_many_bad
 from effnet.data.drawn_views import DrawnViews
 from effnet.data.failures import named_failures
 from effnet.data.images import Encoded, LabelledImages
+from effnet.data.jpeg_scan import ScanMemory
 from effnet.data.order import sample_order, sample_random
 from effnet.data.pillow import BadImageError, TruncatedImageError
 from effnet.data.repair import repair_image
@@ -106,6 +107,8 @@ class Views:
     most_bad: int
     found_whole: Bool[np.ndarray, " N"]
     """Which images were decoded without an error, by any thread."""
+    scans: ScanMemory
+    """Of all images, found by any thread."""
     known_bad: dict[int, str] = field(default_factory=dict)
     """Which images cannot be used, and why, found by any thread; none of them is tried again."""
 
@@ -158,7 +161,7 @@ class Views:
                 left.append(row)
                 continue
             try:
-                view = self._view(batch, row, self.images.read(index), bool(self.found_whole[index]))
+                view = self._view(batch, row, self.images.read(index), index)
             except Exception as error:
                 _put_aside(row, left, error)
                 continue
@@ -187,7 +190,7 @@ class Views:
         """Fill a row; return what was repaired, if anything."""
         encoded = self.images.read(index)
         try:
-            self._draw(batch, row, encoded, bool(self.found_whole[index]))
+            self._draw(batch, row, encoded, index)
         except TruncatedImageError as error:
             if self.config.damaged == "skip" or not isinstance(encoded, bytes):
                 raise
@@ -197,19 +200,20 @@ class Views:
         self.found_whole[index] = True
         return None
 
-    def _draw(self, batch: TrainPlan, row: int, encoded: Encoded, is_whole: bool = False) -> None:
-        view = self._view(batch, row, encoded, is_whole)
+    def _draw(self, batch: TrainPlan, row: int, encoded: Encoded, index: int | None = None) -> None:
+        view = self._view(batch, row, encoded, index)
         cut_view(view, self.config, out=batch.pixels[row])
         self._augment(batch, row, view)
 
-    def _view(self, batch: TrainPlan, row: int, encoded: Encoded, is_whole: bool = False) -> TrainView:
+    def _view(self, batch: TrainPlan, row: int, encoded: Encoded, index: int | None) -> TrainView:
         return open_view(
             encoded,
             batch.settings,
             config=self.config,
             augment=self.augment,
             rng=sample_random(batch.seed, batch.first_sample + row),
-            is_whole=is_whole,
+            is_whole=index is not None and bool(self.found_whole[index]),
+            scans=None if index is None else self.scans.of_image(index),
         )
 
     def _augment(self, batch: TrainPlan, row: int, view: TrainView) -> None:

@@ -85,7 +85,7 @@ def _header(encoded: bytes) -> JpegHeader | None:
         return None
     exif, xmp, profile_parts, scan = b"", b"", [], len(encoded)
     frame, colors, has_restarts = 0, b"", False
-    for marker, start, end in _segments(encoded):
+    for marker, start, end in segments(encoded):
         if marker in _SEQUENTIAL_FRAMES:
             frame, colors = start, encoded[start + 5 : start + 6]
         elif marker == _RESTARTS:
@@ -181,7 +181,7 @@ def has_end(encoded: bytes, header: JpegHeader) -> bool:
     return encoded.rfind(JPEG_END, header.scan) >= 0
 
 
-def _segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
+def segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield the marker of each segment, the last of which is the first scan's, and where its data lies."""
     place = encoded.find(b"\xff", len(JPEG_START))
     while 0 <= place <= len(encoded) - 4:

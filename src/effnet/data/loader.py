@@ -25,6 +25,7 @@ from effnet.data.drawn_views import DrawnViews
 from effnet.data.eval_reading import EvalView, Read, eval_reader
 from effnet.data.filling import TrainPlan, Views
 from effnet.data.images import LabelledImages
+from effnet.data.jpeg_scan import ScanMemory
 from effnet.data.process_filling import Fill, filler
 from effnet.data.threads import chunks, run_ahead
 from effnet.schedule.progressive import StageSchedule, StageSettings
@@ -123,6 +124,7 @@ def train_batches(
         augment=augment,
         most_bad=most_bad,
         found_whole=np.zeros(len(images), dtype=bool),
+        scans=ScanMemory(int(data.jpeg_index_gigabytes * 1e9)),
     )
     reasons: dict[int, str] = {}
 

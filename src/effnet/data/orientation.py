@@ -48,3 +48,23 @@ def upright(pixels: UInt8[np.ndarray, "H W 3"], orientation: int) -> UInt8[np.nd
         pixels = pixels.transpose(1, 0, 2)
     rows, columns = is_mirrored(orientation)
     return pixels[:: -1 if rows else 1, :: -1 if columns else 1]
+
+
+def stored_places(
+    rows: slice, columns: slice, shape: tuple[int, int], orientation: int
+) -> tuple[slice, slice]:
+    """Return the stored rows and columns that some rows and columns of an upright image are.
+
+    Args:
+        rows: Of the upright image.
+        columns: Likewise.
+        shape: Height and width of the upright image.
+        orientation: As in EXIF, 1 to 8.
+    """
+    places = [
+        slice(side - place.stop, side - place.start) if mirrored else place
+        for place, side, mirrored in zip((rows, columns), shape, is_mirrored(orientation), strict=True)
+    ]
+    if orientation >= 5:
+        places.reverse()
+    return places[0], places[1]

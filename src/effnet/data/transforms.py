@@ -19,6 +19,7 @@ from effnet.data.augment import DrawnView, change, draw_view
 from effnet.data.crops import Crop, center_crop, draw_crop
 from effnet.data.decode import Picture, open_image
 from effnet.data.images import Encoded
+from effnet.data.jpeg_scan import ImageScans
 from effnet.schedule.progressive import StageSettings
 
 _CV2_FILTERS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
@@ -42,6 +43,7 @@ def open_view(
     augment: AugmentConfig,
     rng: np.random.Generator,
     is_whole: bool = False,
+    scans: ImageScans | None = None,
 ) -> TrainView:
     """Draw one random view of an image: its crop, and what is done behind it.
 
@@ -53,12 +55,13 @@ def open_view(
         rng: The only source of randomness. What is drawn depends on the image's own size only, not on the
             copy of it or the scale at which it is decoded.
         is_whole: Whether this image was decoded before without an error; the view is the same, sooner.
+        scans: What is remembered of its files; likewise.
 
     Raises:
         BadImageError: The image cannot be decoded.
         OSError: A copy of it cannot be read.
     """
-    picture = open_image(encoded, max_enlargement=config.max_enlargement, is_whole=is_whole)
+    picture = open_image(encoded, max_enlargement=config.max_enlargement, is_whole=is_whole, scans=scans)
     crop = draw_crop(picture.height, picture.width, config, rng)
     drawn = draw_view(settings, flip=config.flip, augment=augment, rng=rng)
     picture, crop = picture.fetch(crop, settings.image_size)

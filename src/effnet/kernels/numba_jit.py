@@ -161,7 +161,7 @@ def _sources() -> str:
     return digest.hexdigest()[:8]
 
 
-def _compiled(function: Callable[..., None], signature: object) -> int:
+def _compiled(function: Callable[..., None] | Callable[..., int], signature: object) -> int:
     """Return the address of a compiled function; what was compiled is kept on disk where that is possible."""
     function.__qualname__ = f"{function.__qualname__}_{_sources()}"
     compile_with = partial(cfunc, signature, fastmath=set(_FAST_MATH), error_model="numpy")
@@ -190,6 +190,23 @@ def program(function: Callable[..., None]) -> int:
         Its address, for `run`.
     """
     return _compiled(function, types.void(types.int64, types.CPointer(types.int64)))
+
+
+def function(code: Callable[..., int]) -> Callable[..., int]:
+    """Compile a function of a pointer to 64-bit integers that returns one.
+
+    Returns:
+        What calls it with the integers, and does not hold the interpreter's lock meanwhile.
+    """
+    address = _compiled(code, types.int64(types.CPointer(types.int64)))
+    call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(address)
+
+    def called(*arguments: int) -> int:
+        values = (ctypes.c_int64 * len(arguments))(*arguments)
+        result: int = call(ctypes.addressof(values))
+        return result
+
+    return called
 
 
 @cache
