@@ -91,7 +91,7 @@ def _bar(row: Mapping[str, Any]) -> Bar:
 def _short(method: str) -> str:
     for long, short in (
         ("with antialias, as timm", "as timm"),
-        ("nvImageCodec", "nvImage"),
+        ("without an index", "no index"),
         ("its own file, ", ""),
         ("region decoding", "region"),
         ("Pillow, bilinear, float32", "Pillow"),

@@ -9,15 +9,16 @@ from effnet.bench import ours
 from effnet.bench.measure import Timing
 from effnet.bench.methods import BASELINE, DECODING, DECODING_COPIES, PIPELINES, Method
 from effnet.bench.workload import UnavailableError, Workload, lay_out, open_stored
-from effnet.data import decode, filling, region
+from effnet.data import filling, loader
 from effnet.data.copies import CopySettings
+from effnet.data.jpeg_scan import ScanMemory
 from effnet.data.prepare import prepare_store
 from effnet.data.transforms import open_view
 from effnet.errors import UserError
 
 FROM_STORE = "effnet: 10 epochs from the store"
 FROM_PIXELS = "effnet: 10 epochs from a store of pixels"
-OURS = {m.name for m in PIPELINES if m.name.startswith("effnet") and "nvImageCodec" not in m.name}
+OURS = {m.name for m in PIPELINES if m.name.startswith("effnet")}
 HERE = {BASELINE, DECODING, DECODING_COPIES, *OURS}
 TASKS = ("crop", "crop and RandAugment", "RandAugment alone")
 
@@ -117,29 +118,28 @@ def test_a_store_of_pixels_has_no_jpeg_to_be_limited_by(source, tmp_path, withou
 def test_our_methods_see_other_crops_in_every_pass(source, tmp_path, monkeypatch, randaugment):
     seen = []
 
-    def opened(encoded, settings, *, config, augment, rng, is_whole):
-        view = open_view(encoded, settings, config=config, augment=augment, rng=rng, is_whole=is_whole)
+    def opened(encoded, settings, *, config, augment, rng, is_whole, scans):
+        given = {"config": config, "augment": augment, "rng": rng, "is_whole": is_whole, "scans": scans}
+        view = open_view(encoded, settings, **given)
         seen.append((rng.random(), augment.operations, settings.image_size, config.crop_area, is_whole))
         return view
 
     monkeypatch.setattr(filling, "open_view", opened)
     workload = _workload(source, tmp_path, randaugment=randaugment)
-    with ours.loader(ours.AS_RELEASED, epochs=2, regions=False)(workload) as run:
+    with ours.loader(ours.AS_RELEASED, epochs=2)(workload) as run:
         assert (run(), run()) == (20, 20)
     assert len({random for random, *_ in seen}) == 40
     assert {tuple(rest) for _, *rest, _ in seen} == {(2 if randaugment else 0, 16, (0.08, 1.0))}
     assert [is_whole for *_, is_whole in seen] == ([False] * 10 + [True] * 10) * 2
 
 
-@pytest.mark.parametrize("regions", [False, True])
-def test_nvimagecodec_is_used_where_it_is_asked_for(source, tmp_path, monkeypatch, regions):
-    monkeypatch.setattr(region, "is_installed", lambda: True)
-    used = []
-    monkeypatch.setattr(decode, "saves_enough", lambda *place: used.append(region.is_installed()))
-    with ours.loader(ours.AS_RELEASED, epochs=2, regions=regions)(_workload(source, tmp_path)) as run:
-        run()
-    assert set(used) == {regions}
-    assert region.is_installed()
+def test_indices_are_made_where_they_are_asked_for(source, tmp_path, monkeypatch):
+    budgets = []
+    monkeypatch.setattr(loader, "ScanMemory", lambda size: budgets.append(size) or ScanMemory(size))
+    for config in (ours.AS_RELEASED, ours.WHOLE_FILES):
+        with ours.loader(config)(_workload(source, tmp_path)) as run:
+            run()
+    assert [size > 0 for size in budgets] == [True, False]
 
 
 def test_data_that_is_not_there_is_the_users_mistake(tmp_path):

@@ -39,6 +39,10 @@ class Crop(NamedTuple):
         right = min(max(round(self.x + self.width), left + 1), width)
         return slice(top, bottom), slice(left, right)
 
+    def margin(self, size: int) -> int:
+        """Return how many pixels beside it a bicubic filter looks at that makes ``size`` pixels of a side."""
+        return 2 * max(math.ceil(max(self.width, self.height) / size), 1)
+
 
 def draw_crop(height: int, width: int, config: DataConfig, rng: np.random.Generator) -> Crop:
     """Draw a training crop; at least one pixel, never over the border, in whole pixels.

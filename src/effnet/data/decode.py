@@ -180,7 +180,7 @@ def _jpeg_picture(encoded: bytes, is_whole: bool, scans: ImageScans | None) -> P
     to_srgb = srgb_transform(header.profile, "RGB") if header.profile else None
 
     def decode(crop: Crop, size: int, antialias: bool) -> _Part:
-        shrink, margin = (_shrink(crop, size), _margin(crop, size)) if antialias else (1, 0)
+        shrink, margin = (_shrink(crop, size), crop.margin(size)) if antialias else (1, 0)
         part = (
             _decode_around(encoded, header, scans, crop, margin=margin * shrink, shrink=shrink)
             if scans
@@ -255,11 +255,6 @@ def _shrink(crop: Crop, size: int) -> int:
     """Return by how much the sides may be divided while a file is decoded."""
     ratio = min(crop.width, crop.height) / size
     return next((shrink for shrink in _JPEG_SHRINKS if ratio >= shrink * _LEAST_REDUCTION), 1)
-
-
-def _margin(crop: Crop, size: int) -> int:
-    """Return how many pixels beside a crop a bicubic filter looks at that widens as it shrinks."""
-    return 2 * max(math.ceil(max(crop.width, crop.height) / size), 1)
 
 
 def _around(crop: Crop, margin: int, height: int, width: int) -> tuple[slice, slice]:

@@ -27,7 +27,7 @@ _QUANTIZATION, _HUFFMAN, _FRAMES, _SCAN, _COLORS = 0xDB, 0xC4, (0xC0, 0xC1), 0xD
 _MARKER_BYTES, _TABLE_BYTES = 4, 17  # With a segment's length; before a table's values.
 _ALL_NUMBERS = b"\x00\x3f\x00"  # Of a block, at once and with all their bits.
 _MOST_RANGE_BYTES = 4096
-_LEAST_SAVED_SHARE, _LEAST_SAVED_BYTES = 1 / 8, 2_000
+_LEAST_SAVED_SHARE, _LEAST_SAVED_BYTES = 1 / 8, 4_000
 
 ScanIndex: TypeAlias = Int32[np.ndarray, " I"]
 """What is to be known of a file; see `effnet.kernels.jpeg_numba`."""

@@ -6,6 +6,7 @@ Dimension key: H height, W width, S side of the result.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import cv2
@@ -167,6 +168,11 @@ def resize_crop(
 def _resize_with_pillow(
     pixels: UInt8[np.ndarray, "H W 3"], crop: Crop, interpolation: Interpolation, size: int
 ) -> UInt8[np.ndarray, "S S 3"]:
-    box = (crop.x, crop.y, crop.x + crop.width, crop.y + crop.height)
-    image = Image.fromarray(np.ascontiguousarray(pixels))
+    # Cut alike from the whole and from a part of it, or places of pixels would be rounded differently.
+    margin = crop.margin(size)
+    top, left = (max(math.floor(start) - margin, 0) for start in (crop.y, crop.x))
+    bottom, right = (math.ceil(end) + margin for end in (crop.y + crop.height, crop.x + crop.width))
+    x, y = crop.x - left, crop.y - top
+    image = Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right]))
+    box = (x, y, x + crop.width, y + crop.height)
     return np.asarray(image.resize((size, size), _PILLOW_FILTERS[interpolation], box=box))

@@ -81,7 +81,7 @@ def _tables(data, index, space, with_steps):
         place = index[MEAN_PLACES + number]
         if place > 0:
             kind = behind(space, ROOM * (number // TABLES))
-            if not lay_out(data, place, number % TABLES, kind):
+            if not lay_out(data, place, number % TABLES, kind, 15 if number < TABLES else 255):
                 return False
             if with_steps and number >= TABLES:
                 lay_out_steps(number % TABLES, kind)

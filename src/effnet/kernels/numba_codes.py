@@ -32,8 +32,11 @@ END = 128
 
 @njit
 @no_type_check
-def lay_out(data, place, table, space):
-    """Make tables of what is in the file at a place: lengths, then values. Whether that is possible."""
+def lay_out(data, place, table, space, most):
+    """Make tables of what is in the file at a place; whether all is sound, and no value larger than ``most``.
+
+    The last code of a length must not be all ones.
+    """
     codes = behind(space, _CODES + (table << PEEK))
     limits = behind(space, _LIMITS + 32 * table)
     for peek in range(1 << PEEK):
@@ -43,8 +46,11 @@ def lay_out(data, place, table, space):
         count = data[place + length - 1]
         # By adding this to a code, its place among the values is found.
         limits[16 + length - 1] = values - code
-        if code + count > 1 << length:
+        if count > 0 and code + count >= 1 << length:
             return False
+        for number in range(count):
+            if data[place + 16 + values + number] > most:
+                return False
         if length <= PEEK:
             shift = PEEK - length
             for number in range(count):

@@ -1,0 +1,291 @@
+"""A part of a JPEG file alone, once it has an index: the same pixels and verdicts as of all of it."""
+
+import numpy as np
+import pytest
+import simplejpeg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from effnet.config import AugmentConfig, DataConfig
+from effnet.data import decode, jpeg_scan
+from effnet.data.copies import CopySettings
+from effnet.data.crops import Crop
+from effnet.data.decode import open_image
+from effnet.data.images import LabelledImages
+from effnet.data.jpeg import decode_jpeg, read_header
+from effnet.data.jpeg_scan import ScanMemory, decode_part, index_scan
+from effnet.data.loader import train_batches
+from effnet.data.pillow import BadImageError
+from effnet.data.prepare import prepare_store
+from effnet.data.sources import open_data
+from effnet.kernels import jpeg_index
+from effnet.schedule.progressive import StageSchedule
+
+pytest.importorskip("numba", reason="needs Numba: pip install effnet[cpu]")
+
+CHROMAS = ("444", "422", "420", "440", "411")
+
+
+@pytest.fixture(autouse=True)
+def parts(monkeypatch):
+    """Cut small files too; list the parts that are asked for."""
+    asked = []
+
+    def noting(encoded, index, rows, columns, *, shrink=1):
+        asked.append((rows, columns))
+        return decode_part(encoded, index, rows, columns, shrink=shrink)
+
+    monkeypatch.setattr(decode, "decode_part", noting)
+    monkeypatch.setattr(jpeg_scan, "_LEAST_SAVED_BYTES", 0)
+    return asked
+
+
+def _index(encoded):
+    return index_scan(encoded, read_header(encoded))
+
+
+def _assert_equal_parts(encoded, *, shrinks=(1,), draws=40):
+    header, index = read_header(encoded), _index(encoded)
+    assert index is not None
+    rng = np.random.default_rng(0)
+    for shrink in shrinks:
+        whole = decode_jpeg(encoded, header, shrink=shrink)
+        for _ in range(draws):
+            top, bottom = np.sort(rng.choice(header.height + 1, 2, replace=False)).tolist()
+            left, right = np.sort(rng.choice(header.width + 1, 2, replace=False)).tolist()
+            part = decode_part(encoded, index, slice(top, bottom), slice(left, right), shrink=shrink)
+            assert part is not None
+            first_row, first_column = part.top // shrink, part.left // shrink
+            rows = slice(top // shrink, -(-bottom // shrink))
+            columns = slice(left // shrink, -(-right // shrink))
+            found = part.pixels[
+                rows.start - first_row : rows.stop - first_row,
+                columns.start - first_column : columns.stop - first_column,
+            ]
+            assert np.array_equal(found, whole[rows, columns])
+
+
+@pytest.mark.parametrize("chroma", CHROMAS)
+@pytest.mark.parametrize("shape", [(171, 133), (64, 64), (97, 258), (9, 300)])
+def test_the_pixels_are_those_of_the_whole(picture, chroma, shape):
+    pixels = picture(*shape)
+    encoded = simplejpeg.encode_jpeg(pixels, quality=90, colorspace="RGB", colorsubsampling=chroma)
+    _assert_equal_parts(encoded, shrinks=(1, 2, 4, 8))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize(
+    "options", [{"optimize": True}, {"keep_rgb": True}, {"quality": 1}, {"quality": 100}, {"subsampling": 0}]
+)
+def test_the_pixels_are_those_of_the_whole_in_every_coding(picture, encode, options, mode):
+    _assert_equal_parts(encode(Image.fromarray(picture(171, 133)).convert(mode), "JPEG", **options))
+
+
+def test_means_that_no_difference_in_the_file_has_are_written(encode):
+    """Fitted tables have codes for small differences alone; the first block of a part has a large one."""
+    pixels = np.repeat(np.linspace(0, 255, 256).astype(np.uint8)[:, None], 256, axis=1)
+    encoded = encode(np.stack([pixels] * 3, axis=-1), "JPEG", optimize=True, quality=100)
+    _assert_equal_parts(encoded)
+
+
+@given(data=st.data(), height=st.integers(1, 90), width=st.integers(1, 150), chroma=st.sampled_from(CHROMAS))
+@settings(max_examples=60, deadline=None)
+def test_any_part_of_any_picture(picture, data, height, width, chroma):
+    encoded = simplejpeg.encode_jpeg(
+        picture(height, width), quality=80, colorspace="RGB", colorsubsampling=chroma
+    )
+    whole = simplejpeg.decode_jpeg(encoded)
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    bottom = data.draw(st.integers(top + 1, height))
+    right = data.draw(st.integers(left + 1, width))
+    part = decode_part(encoded, _index(encoded), slice(top, bottom), slice(left, right))
+    found = part.pixels[top - part.top : bottom - part.top, left - part.left : right - part.left]
+    assert np.array_equal(found, whole[top:bottom, left:right])
+
+
+@pytest.mark.parametrize(
+    "options", [{"progressive": True}, {"restart_marker_rows": 1}, {"restart_marker_blocks": 3}]
+)
+def test_what_is_not_coded_in_one_go_has_no_index(picture, encode, options):
+    assert _index(encode(picture(60, 60), "JPEG", **options)) is None
+
+
+def test_four_colours_have_no_index(picture, encode):
+    assert _index(encode(Image.fromarray(picture(60, 60)).convert("CMYK"), "JPEG")) is None
+
+
+def test_without_numba_there_is_no_index(picture, encode, monkeypatch):
+    monkeypatch.setattr(jpeg_scan, "has_numba", lambda: False)
+    assert _index(encode(picture(60, 60), "JPEG")) is None
+
+
+def test_what_comes_behind_the_picture_does_not_matter(picture, encode):
+    """Cameras put a second picture there."""
+    first, second = encode(picture(60, 80), "JPEG"), encode(picture(30, 40), "JPEG")
+    _assert_equal_parts(first + second)
+
+
+def test_a_file_that_is_cut_off_has_no_index(picture, encode):
+    encoded = encode(picture(40, 60), "JPEG")
+    start = read_header(encoded).scan
+    for end in range(start, len(encoded) - 2, 7):
+        assert _index(encoded[:end]) is None
+        assert _index(encoded[:end] + b"\xff\xd9") is None
+
+
+def test_a_file_with_an_index_is_decoded_without_complaint(picture, encode):
+    """What was found sound here, libjpeg-turbo must find sound as well; mutations are seldom harmless."""
+    rng = np.random.default_rng(0)
+    files = [
+        encode(picture(40, 60), "JPEG", quality=50, optimize=optimize, subsampling=subsampling)
+        for optimize in (False, True)
+        for subsampling in (0, 2)
+    ]
+    sound = 0
+    for _ in range(400):
+        mutated = bytearray(files[rng.integers(len(files))])
+        for place in rng.integers(len(mutated), size=rng.integers(1, 3)):
+            mutated[place] = rng.integers(256)
+        encoded = bytes(mutated)
+        try:
+            header = encoded[:2] == b"\xff\xd8" and read_header(encoded)
+        except BadImageError:
+            continue
+        index = index_scan(encoded, header) if header else None
+        if index is not None:
+            sound += 1
+            whole = simplejpeg.decode_jpeg(encoded, "RGB")
+            rows, columns = slice(9, min(30, header.height)), slice(17, min(50, header.width))
+            part = decode_part(encoded, index, rows, columns)
+            if part is not None:
+                found = part.pixels[rows.start - part.top :, columns.start - part.left :]
+                assert np.array_equal(found[:21, :33], whole[rows, columns])
+    assert sound > 40
+
+
+def test_the_index_of_another_file_is_not_used(picture, encode):
+    encoded = encode(picture(60, 80), "JPEG")
+    index = _index(encoded)
+    for place in (200, len(encoded) // 2, len(encoded) - 3):
+        changed = bytearray(encoded)
+        changed[place] ^= 1
+        assert decode_part(bytes(changed), index, slice(0, 9), slice(0, 9)) is None
+    assert decode_part(encoded + b"\0", index, slice(0, 9), slice(0, 9)) is None
+
+
+def test_an_index_is_small(picture):
+    encoded = simplejpeg.encode_jpeg(picture(375, 500), quality=90, colorspace="RGB", colorsubsampling="444")
+    index = _index(encoded)
+    assert len(index) == jpeg_index.numbers(47 * 16, 3)
+    assert index.nbytes < 8000
+
+
+def _scans():
+    return ScanMemory(1 << 20).of_image(0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("case", [(Crop(20, 30, 60, 51), 40), (Crop(0.5, 3.25, 90, 70.5), 16)])
+def test_a_crop_is_that_of_the_whole_whichever_way_up(picture, encode, parts, orientation, case):
+    crop, size = case
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    encoded = encode(picture(141, 151), "JPEG", exif=exif)
+    whole, place = open_image(encoded).decode(crop, size)
+    part, inside = open_image(encoded, scans=_scans()).decode(crop, size)
+    assert len(parts) == 1
+    assert part.size < 0.7 * whole.size
+    assert (inside.width, inside.height) == (place.width, place.height)
+    rows, columns = inside.rounded(*part.shape[:2])
+    assert np.array_equal(part[rows, columns], whole[place.rounded(*whole.shape[:2])])
+
+
+def test_an_index_is_made_once_and_only_where_it_is_worth_it(picture, encode, parts, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        jpeg_scan, "index_scan", lambda encoded, header: made.append(1) or index_scan(encoded, header)
+    )
+    encoded = encode(picture(200, 200), "JPEG")
+    scans = _scans()
+    open_image(encoded, scans=scans).decode(Crop(0, 0, 195, 195), 80)
+    assert made == []
+    for start in (0, 50):
+        open_image(encoded, scans=scans).decode(Crop(start, start, 100, 100), 80)
+    assert made == [1]
+    assert len(parts) == 2
+
+
+def test_memory_that_is_full_makes_no_more_indices(picture, encode):
+    files = [encode(picture(200, 200, seed), "JPEG") for seed in range(3)]
+    size = _index(files[0]).nbytes
+    memory = ScanMemory(2 * size - 1)
+    found = [memory.find((number, 0), file, read_header(file)) for number, file in enumerate(files)]
+    assert [index is None for index in found] == [False, False, True]
+    assert memory.find((0, 0), files[0], read_header(files[0])) is found[0]
+
+
+def test_a_file_that_changes_is_decoded_as_it_is(picture, encode):
+    first, second = (encode(picture(200, 200, seed), "JPEG") for seed in range(2))
+    scans = _scans()
+    crop = Crop(20, 30, 100, 90)
+    open_image(first, scans=scans).decode(crop, 80)
+    part, inside = open_image(second, scans=scans).decode(crop, 80)
+    rows, columns = inside.rounded(*part.shape[:2])
+    assert np.array_equal(part[rows, columns], simplejpeg.decode_jpeg(second)[30:120, 20:120])
+
+
+def _images(files):
+    return LabelledImages(
+        class_names=("even", "odd"),
+        labels=np.arange(len(files), dtype=np.int64) % 2,
+        names=tuple(str(number) for number in range(len(files))),
+        read=lambda index: files[index],
+    )
+
+
+def _batches(images, stage, *, image_size=64, gigabytes=1.0, **data):
+    schedule = StageSchedule((stage(end_step=6, batch_size=2, image_size=image_size),), len(images), 2)
+    config = DataConfig(
+        workers=1, crop_area=(0.1, 0.3), max_bad_fraction=0.5, jpeg_index_gigabytes=gigabytes, **data
+    )
+    return list(train_batches(images, schedule, config, AugmentConfig(), seed=1))
+
+
+def _assert_equal(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        assert one.images.equal(other.images)
+        assert one.bad == other.bad
+
+
+@pytest.fixture
+def files(picture, encode):
+    return [encode(picture(200, 200, index), "JPEG", progressive=index == 3) for index in range(4)]
+
+
+@pytest.mark.parametrize(("antialias", "image_size"), [(False, 64), (True, 64), (True, 16)])
+def test_a_run_is_the_same_without_indices(files, stage, parts, antialias, image_size):
+    """The damaged file has its damage below every crop; without parts it is found, so it must be with."""
+    files[2] = files[2][:-200] + b"\xff\xd9"
+    sizes = {"antialias": antialias, "image_size": image_size}
+    found = _batches(_images(files), stage, **sizes)
+    asked = len(parts)
+    assert asked >= 6
+    _assert_equal(found, _batches(_images(files), stage, gigabytes=0.0, **sizes))
+    assert len(parts) == asked
+    assert [bad.name for batch in found for bad in batch.bad] == ["2"]
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_a_run_from_a_store_is_the_same_without_indices(files, stage, parts, tmp_path, antialias):
+    for number, file in enumerate(files):
+        path = tmp_path / "photos" / ("even", "odd")[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file)
+    prepare_store(str(tmp_path / "photos"), tmp_path / "store", CopySettings(short_sides=(80, 160)))
+    images = open_data(str(tmp_path / "store"), val_fraction=0.0, split_seed=0).train
+    found = _batches(images, stage, antialias=antialias)
+    asked = len(parts)
+    assert asked >= 6
+    _assert_equal(found, _batches(images, stage, gigabytes=0.0, antialias=antialias))
+    assert len(parts) == asked
