@@ -19,7 +19,7 @@ from effnet.data.loader import train_batches
 from effnet.data.pillow import BadImageError
 from effnet.data.prepare import prepare_store
 from effnet.data.sources import open_data
-from effnet.kernels import jpeg_index
+from effnet.native import jpeg_index
 from effnet.schedule.progressive import StageSchedule
 
 pytest.importorskip("numba", reason="needs Numba: pip install effnet[cpu]")

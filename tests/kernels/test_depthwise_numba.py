@@ -4,10 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effnet.kernels import dispatch
+from effnet.native import has_numba
 
 from .test_depthwise import layer
 
-if not dispatch.has_numba():
+if not has_numba():
     pytest.skip("Numba is not installed; it comes with the extra 'cpu'", allow_module_level=True)
 
 from effnet.kernels import depthwise_numba as numba

@@ -8,7 +8,8 @@ import torch
 from effnet.kernels import batch_norm_act, batch_norm_act_squeeze_excite, dispatch
 
 pytest.importorskip("numba", reason="it comes with the extra 'cpu'")
-from effnet.kernels import norm_numba, numba_jit
+from effnet.kernels import norm_numba, numba_threads
+from effnet.native import jit
 
 EPSILON = 1e-3
 # Odd sizes, channels that are no multiple of 8 or very many, one image, one channel, one pixel.
@@ -154,7 +155,7 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch, has_openmp):
     generator = torch.Generator().manual_seed(0)
     expected = learned(draw)
     if not has_openmp:
-        monkeypatch.setattr(numba_jit, "_torch_threads", lambda: None)
+        monkeypatch.setattr(numba_threads, "_torch_threads", lambda: None)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     generator = torch.Generator().manual_seed(0)
     assert all(map(torch.equal, learned(draw), expected))
@@ -166,5 +167,5 @@ def test_what_is_compiled_need_not_be_kept(monkeypatch, tmp_path):
             raise RuntimeError("cannot cache function: no locator available")
         return lambda function: SimpleNamespace(address=7)
 
-    monkeypatch.setattr(numba_jit, "cfunc", refuse)
-    assert numba_jit.program(lambda block, arguments: None) == 7
+    monkeypatch.setattr(jit, "cfunc", refuse)
+    assert jit.program(lambda block, arguments: None) == 7

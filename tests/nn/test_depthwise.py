@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from effnet.kernels import dispatch
+from effnet.native import has_numba
 from effnet.nn.depthwise import can_convolve, convolve
 from effnet.nn.layers import SameConv2d
 
@@ -56,7 +57,7 @@ def padding_of(conv, x):
     return conv.padding_of(x) if isinstance(conv, SameConv2d) else (conv.padding[0],) * 4
 
 
-needs_numba = pytest.mark.skipif(not dispatch.has_numba(), reason="needs the extra 'cpu'")
+needs_numba = pytest.mark.skipif(not has_numba(), reason="needs the extra 'cpu'")
 
 
 @needs_numba

@@ -7,7 +7,7 @@ import torch
 
 from effnet.api import configure
 from effnet.errors import UserError
-from effnet.kernels.dispatch import has_numba
+from effnet.native import has_numba
 from effnet.nn.layers import ConvNorm
 from effnet.profiling import device
 from effnet.profiling.alone import time_alone

@@ -11,6 +11,7 @@ from effnet.api import resume_run, start_run
 from effnet.arch import NetworkSpec, StageSpec, spec_to_json
 from effnet.config import Config, OptimizerConfig
 from effnet.kernels import dispatch
+from effnet.native import has_numba
 from effnet.nn import Network
 from effnet.training import loop
 from effnet.training.batches import noise_batch
@@ -48,7 +49,7 @@ def test_a_training_step_with_kernels_is_the_same_up_to_rounding(digits_run, mon
     torch.testing.assert_close(fused[1], plain[1], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.skipif(not dispatch.has_numba(), reason="needs the extra 'cpu'")
+@pytest.mark.skipif(not has_numba(), reason="needs the extra 'cpu'")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_training_step_by_numba_is_the_same_up_to_rounding(digits_run, monkeypatch, precision):
     from effnet.kernels import depthwise_numba
@@ -82,7 +83,7 @@ def watch_calls(monkeypatch, module: ModuleType, name: str) -> list[None]:
     return calls
 
 
-@pytest.mark.skipif(not dispatch.has_numba(), reason="Numba is not installed; it comes with the extra 'cpu'")
+@pytest.mark.skipif(not has_numba(), reason="Numba is not installed; it comes with the extra 'cpu'")
 def test_a_run_by_numba_that_is_interrupted_and_resumed_is_the_same_bit_by_bit(
     digits_run, tmp_path, monkeypatch
 ):

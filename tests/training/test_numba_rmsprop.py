@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from effnet.config import OptimizerConfig
-from effnet.kernels import dispatch
+from effnet.native import has_numba
 from effnet.training.optimizers import (
     RMSpropTF,
     build_optimizer,
@@ -15,7 +15,7 @@ from effnet.training.optimizers import (
 
 from .test_optimizers import transcribed_rmsprop
 
-if not dispatch.has_numba():
+if not has_numba():
     pytest.skip("Numba is not installed; it comes with the extra 'cpu'", allow_module_level=True)
 
 from effnet.kernels import numba_rmsprop

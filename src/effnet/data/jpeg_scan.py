@@ -16,8 +16,8 @@ import simplejpeg
 from jaxtyping import Int32, UInt8
 
 from effnet.data.jpeg import JpegHeader, segments
-from effnet.kernels import jpeg_index as at
-from effnet.kernels.dispatch import has_numba
+from effnet.native import has_numba
+from effnet.native import jpeg_index as at
 
 GROUP_WIDTH = 32
 """Pixels between places that are remembered, at the least."""
@@ -30,7 +30,7 @@ _MOST_RANGE_BYTES = 4096
 _LEAST_SAVED_SHARE, _LEAST_SAVED_BYTES = 1 / 8, 4_000
 
 ScanIndex: TypeAlias = Int32[np.ndarray, " I"]
-"""What is to be known of a file; see `effnet.kernels.jpeg_numba`."""
+"""What is to be known of a file; see `effnet.native.jpeg`."""
 
 
 class _Scan(NamedTuple):
@@ -63,7 +63,7 @@ def index_scan(encoded: bytes, header: JpegHeader) -> ScanIndex | None:
     scan = _read_scan(encoded)
     if scan is None:
         return None
-    from effnet.kernels import jpeg_numba  # noqa: PLC0415 - Numba is optional
+    from effnet.native import jpeg as jpeg_programs  # noqa: PLC0415 - Numba is optional
 
     across, down = (max(sizes) for sizes in zip(*scan.kinds, strict=True))
     rows, columns = -(-header.height // (8 * down)), -(-header.width // (8 * across))
@@ -81,7 +81,7 @@ def index_scan(encoded: bytes, header: JpegHeader) -> ScanIndex | None:
         index[at.OTHER_PLACES + others] = scan.places[16 + others]
     index[at.RANGE_COUNT] = len(scan.ranges)
     index[at.RANGES : at.RANGES + 2 * len(scan.ranges)] = np.ravel(scan.ranges)
-    return index if jpeg_numba.find(encoded, index) else None
+    return index if jpeg_programs.find(encoded, index) else None
 
 
 class Part(NamedTuple):
@@ -116,7 +116,7 @@ def decode_part(
         The same pixels as those of the whole, for ``rows`` and ``columns`` at least; None where the file has
         changed since the index was made, or the part cannot be cut out.
     """
-    from effnet.kernels import jpeg_numba  # noqa: PLC0415 - Numba is optional
+    from effnet.native import jpeg as jpeg_programs  # noqa: PLC0415 - Numba is optional
 
     unit_rows, unit_columns, group, down, across, height, width, is_mixed = index[
         at.ROWS : at.SCAN_HEAD
@@ -135,10 +135,10 @@ def decode_part(
         first_group = max(first_group - 1, 0)
     top, left = first_row * down, first_group * step
     bottom, right = min(last_row * down, height), min(last_group * step, width)
-    part = jpeg_numba.cut(
+    part = jpeg_programs.cut(
         encoded,
         index,
-        jpeg_numba.Part(first_row, last_row, first_group, last_group, bottom - top, right - left),
+        jpeg_programs.Part(first_row, last_row, first_group, last_group, bottom - top, right - left),
     )
     if part is None:
         return None

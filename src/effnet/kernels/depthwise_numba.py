@@ -20,7 +20,7 @@ from torch.nn import functional
 from effnet.kernels import depthwise_numba_programs as programs
 from effnet.kernels.depthwise_plain import Geometry, empty_in_layout_of
 from effnet.kernels.dispatch import exact_dtype, suits_numba
-from effnet.kernels.numba_jit import run
+from effnet.kernels.numba_threads import run
 from effnet.kernels.numba_vectors import LANES
 from effnet.kernels.passes import laid_out_as
 

@@ -14,13 +14,13 @@ from typing import Any, no_type_check
 from llvmlite.binding import get_host_cpu_features
 from numba import njit
 
-from effnet.kernels.numba_jit import at, behind, program, scratch
 from effnet.kernels.numba_vectors import (
     LANES,
     add_products,
     convolve_cells,
     copy_cells,
 )
+from effnet.native.jit import at, behind, program, scratch
 
 BUFFER = 32768
 """Numbers of a buffer; 128 KiB of the stack in single precision."""

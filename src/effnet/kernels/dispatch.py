@@ -11,6 +11,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from effnet.native import has_numba
+
 _DTYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 SMALLEST_FOR_NUMBA = 65536
 """Numbers of an activation from which on Numba's kernels save more than it costs to call them."""
@@ -21,12 +23,6 @@ EXACT_DTYPES = frozenset({torch.float32, torch.float64})
 def has_triton() -> bool:
     """Whether Triton is installed."""
     return importlib.util.find_spec("triton") is not None
-
-
-@cache
-def has_numba() -> bool:
-    """Whether Numba is installed; it comes with the extra ``cpu``."""
-    return importlib.util.find_spec("numba") is not None
 
 
 def suits_numba(x: Tensor, dtypes: Container[torch.dtype]) -> bool:

@@ -22,7 +22,8 @@ from effnet.kernels import norm_numba_gradient_programs as gradient_programs
 from effnet.kernels import norm_numba_programs as programs
 from effnet.kernels.norm_gate import Gate
 from effnet.kernels.norm_plain import Moving
-from effnet.kernels.numba_jit import number_bits, run
+from effnet.kernels.numba_threads import run
+from effnet.native.jit import number_bits
 
 _BLOCK = 65536
 """About so many numbers has a block: they fit into the cache of a core."""

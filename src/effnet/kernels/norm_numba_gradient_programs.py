@@ -16,8 +16,8 @@ from effnet.kernels.norm_numba_programs import (
     spread_norm,
     spread_or,
 )
-from effnet.kernels.numba_jit import at, behind, fetch, program, scratch
 from effnet.kernels.numba_math import sigmoid
+from effnet.native.jit import at, behind, fetch, program, scratch
 
 
 @cache

@@ -17,8 +17,8 @@ from typing import Any, no_type_check
 import numpy as np
 from numba import njit
 
-from effnet.kernels.numba_jit import at, behind, fetch, number, program, scratch
 from effnet.kernels.numba_math import sigmoid
+from effnet.native.jit import at, behind, fetch, number, program, scratch
 
 WIDTH = 1024
 """Most numbers side by side, and most channels of a part."""

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from effnet.kernels.numba_jit import at, behind, number, number_bits, program, run
+from effnet.kernels.numba_threads import run
+from effnet.native.jit import at, behind, number, number_bits, program
 
 _BLOCK = 16384
 """Weights of a block."""

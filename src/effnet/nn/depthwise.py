@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from effnet.kernels import Kernels, depthwise_conv2d
 from effnet.kernels.depthwise import KERNEL_SIZES, STRIDES
-from effnet.kernels.dispatch import has_numba
+from effnet.native import has_numba
 
 
 def can_convolve(conv: nn.Module, kernels: Kernels) -> bool:

@@ -9,7 +9,7 @@ from effnet.arch.spec import NetworkSpec
 from effnet.config import Config, TrainConfig
 from effnet.errors import UserError
 from effnet.kernels import Kernels
-from effnet.kernels.dispatch import has_numba
+from effnet.native import has_numba
 
 _INSTALL = "pip install 'effnet[cpu]'"
 

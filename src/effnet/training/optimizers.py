@@ -16,7 +16,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from effnet.config import OptimizerConfig
 from effnet.errors import UserError, did_you_mean
 from effnet.kernels import Kernels
-from effnet.kernels.dispatch import has_numba
+from effnet.native import has_numba
 from effnet.training.portions import in_portions
 from effnet.training.shards import cut_like
 

@@ -26,7 +26,8 @@ from effnet.arch.external import AnySpec
 from effnet.arch.spec import NetworkSpec
 from effnet.config import Config
 from effnet.kernels import Kernels
-from effnet.kernels.dispatch import has_numba, has_triton
+from effnet.kernels.dispatch import has_triton
+from effnet.native import has_numba
 from effnet.training.compiling import is_compiler_mode
 from effnet.training.experiment import Experiment, default_precision, supports_bf16
 from effnet.training.tuned import AUTO

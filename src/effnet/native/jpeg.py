@@ -1,6 +1,6 @@
 """Where the parts of a JPEG file are, and small files made of them, by programs that Numba compiles.
 
-An index is described in `effnet.kernels.jpeg_index`.
+An index is described in `effnet.native.jpeg_index`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from effnet.kernels import jpeg_numba_programs as programs
-from effnet.kernels.numba_codes import ROOM
+from effnet.native import jpeg_programs as programs
+from effnet.native.codes import ROOM
 
 _MORE_BYTES_PER_ROW = 64
 """That a part may need, for the means that are told anew."""

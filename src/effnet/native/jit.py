@@ -1,9 +1,6 @@
-"""Programs that Numba compiles for the processor, and the threads that run them.
+"""Programs that Numba compiles for the processor, with pointers into memory that others own.
 
-A program is a function of a block's number and of its arguments, which are 64-bit integers: addresses, sizes,
-and the bits of floating-point numbers. Blocks have a fixed size, write to places of their own, and are put
-together in order, so that results do not depend on the number of threads, let alone on their timing. The
-threads are those that torch has anyway.
+What a program works on are 64-bit integers: addresses, sizes, and the bits of floating-point numbers.
 """
 
 from __future__ import annotations
@@ -11,16 +8,13 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import logging
-import os
 import struct
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import no_type_check
 
-import torch
 from llvmlite import ir
 from numba import cfunc, njit, types
 from numba.core import cgutils
@@ -33,8 +27,6 @@ _FAST_MATH = frozenset({"contract", "nsz"})
 by adding a large one."""
 _LINE = 64
 """Bytes of a line of the cache; what is added up across two of them is slow."""
-_GRAIN = 16384
-"""Elements below which a second thread costs more than it saves."""
 
 
 @intrinsic
@@ -119,51 +111,23 @@ def number_bits(value: float) -> int:
     return bits
 
 
-@intrinsic
-@no_type_check
-def _take(typing_context, counter):
-    """Return the counter's value and raise it by one, which no other thread does at the same time."""
-
-    def generate(context, builder, signature, arguments):
-        one = ir.Constant(ir.IntType(64), 1)
-        return builder.atomic_rmw("add", arguments[0], one, "monotonic")
-
-    return types.int64(types.CPointer(types.int64)), generate
-
-
-@intrinsic
-@no_type_check
-def _call(typing_context, address, block, arguments):
-    def generate(context, builder, signature, values):
-        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64), ir.IntType(64).as_pointer()])
-        function = builder.inttoptr(values[0], kind.as_pointer())
-        builder.call(function, [values[1], builder.inttoptr(values[2], ir.IntType(64).as_pointer())])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), generate
-
-
-@no_type_check
-def _work(team):
-    """Run blocks until none is left; ``team`` is the next block, their number, the program, its arguments."""
-    block = _take(team)
-    while block < team[1]:
-        _call(team[2], block, team[3])
-        block = _take(team)
-
-
 @cache
-def _sources() -> str:
-    """Return a digest of all programs: Numba only notices changes of the file that a program itself is in."""
+def _sources(folder: Path) -> str:
+    """Return a digest of the programs of a folder and of this one.
+
+    Numba only notices changes of the file that a program itself is in.
+    """
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*numba*.py")):
-        digest.update(path.read_bytes())
+    for place in sorted({folder, Path(__file__).parent}):
+        for path in sorted(place.glob("*.py")):
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:8]
 
 
-def _compiled(function: Callable[..., None] | Callable[..., int], signature: object) -> int:
+def compiled(function: Callable[..., None] | Callable[..., int], signature: object) -> int:
     """Return the address of a compiled function; what was compiled is kept on disk where that is possible."""
-    function.__qualname__ = f"{function.__qualname__}_{_sources()}"
+    folder = Path(function.__code__.co_filename).parent
+    function.__qualname__ = f"{function.__qualname__}_{_sources(folder)}"
     compile_with = partial(cfunc, signature, fastmath=set(_FAST_MATH), error_model="numpy")
     started = time.monotonic()
     try:
@@ -189,7 +153,7 @@ def program(function: Callable[..., None]) -> int:
     Returns:
         Its address, for `run`.
     """
-    return _compiled(function, types.void(types.int64, types.CPointer(types.int64)))
+    return compiled(function, types.void(types.int64, types.CPointer(types.int64)))
 
 
 def function(code: Callable[..., int]) -> Callable[..., int]:
@@ -198,7 +162,7 @@ def function(code: Callable[..., int]) -> Callable[..., int]:
     Returns:
         What calls it with the integers, and does not hold the interpreter's lock meanwhile.
     """
-    address = _compiled(code, types.int64(types.CPointer(types.int64)))
+    address = compiled(code, types.int64(types.CPointer(types.int64)))
     call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(address)
 
     def called(*arguments: int) -> int:
@@ -207,56 +171,3 @@ def function(code: Callable[..., int]) -> Callable[..., int]:
         return result
 
     return called
-
-
-@cache
-def _worker() -> tuple[Callable[[int], None], int]:
-    address = _compiled(_work, types.void(types.CPointer(types.int64)))
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address), address
-
-
-@cache
-def _torch_threads() -> Callable[[int, int, int, int], None] | None:
-    """Return what starts torch's threads on a function: of GNU's OpenMP, or one that imitates it."""
-    try:
-        start = ctypes.CDLL(None).GOMP_parallel
-    except (AttributeError, OSError, TypeError):  # Not so on macOS and on Windows.
-        return None
-    start.restype = None
-    start.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
-    return start
-
-
-@cache
-def _own_threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_name_prefix="effnet-kernels")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_own_threads.cache_clear)
-
-
-def run(address: int, blocks: int, arguments: tuple[int, ...], *, elements: int) -> None:
-    """Run a program on blocks 0, 1, ..., by torch's number of threads, or by one where there is little to do.
-
-    Args:
-        address: Of the program.
-        blocks: How many.
-        arguments: Of the program.
-        elements: Of the tensors, by which the number of threads is chosen.
-    """
-    values = (ctypes.c_int64 * len(arguments))(*arguments)
-    team = (ctypes.c_int64 * 4)(0, blocks, address, ctypes.addressof(values))
-    place, (worker, worker_address) = ctypes.addressof(team), _worker()
-    threads = min(torch.get_num_threads(), blocks, elements // _GRAIN)
-    if threads <= 1:
-        worker(place)
-        return
-    start = _torch_threads()
-    if start is not None:
-        start(worker_address, place, threads, 0)
-        return
-    others = [_own_threads().submit(worker, place) for _ in range(threads - 1)]
-    worker(place)
-    for other in others:
-        other.result()

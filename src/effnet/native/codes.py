@@ -16,8 +16,8 @@ from typing import no_type_check
 import numpy as np
 from numba import njit, uint64
 
-from effnet.kernels.jpeg_index import TABLES
-from effnet.kernels.numba_jit import behind
+from effnet.native.jit import behind
+from effnet.native.jpeg_index import TABLES
 
 PEEK = 11
 """Bits by which codes are looked up; longer ones are searched for."""

@@ -1,4 +1,4 @@
-"""Where things are in the index of a JPEG file; see `effnet.kernels.jpeg_numba`.
+"""Where things are in the index of a JPEG file; see `effnet.native.jpeg`.
 
 An index is numbers of 32 bits. Its head says what kind of file it is. Then, for each group of blocks, it has
 the group's place in the file, in bits, and the means of the blocks before it, in 16 bits each. A group is

@@ -1,4 +1,4 @@
-"""What the programs of `effnet.kernels.jpeg_numba` do: find parts of a JPEG file's scan, and cut them out.
+"""What the programs of `effnet.native.jpeg` do: find parts of a JPEG file's scan, and cut them out.
 
 No number of a block is looked at but its mean; what matters is where codes end.
 """
@@ -11,7 +11,21 @@ from typing import Any, no_type_check
 import numpy as np
 from numba import njit, uint64
 
-from effnet.kernels.jpeg_index import (
+from effnet.native.bits import copy, finish, load, open_at, position, put, refill
+from effnet.native.codes import (
+    END,
+    OVER,
+    PEEK,
+    ROOM,
+    STEPS,
+    difference,
+    lay_out,
+    lay_out_steps,
+    next_code,
+    passes,
+)
+from effnet.native.jit import at, behind, function
+from effnet.native.jpeg_index import (
     BLOCKS,
     COLUMNS,
     DIGEST,
@@ -30,20 +44,6 @@ from effnet.kernels.jpeg_index import (
     SCAN_HEAD,
     TABLES,
 )
-from effnet.kernels.numba_bits import copy, finish, load, open_at, position, put, refill
-from effnet.kernels.numba_codes import (
-    END,
-    OVER,
-    PEEK,
-    ROOM,
-    STEPS,
-    difference,
-    lay_out,
-    lay_out_steps,
-    next_code,
-    passes,
-)
-from effnet.kernels.numba_jit import at, behind, function
 
 MOST_CATEGORIES = 12
 """Numbers of bits that a difference of means can have in a file of 8 bits a colour."""
