@@ -1,5 +1,8 @@
 """A part of a JPEG file alone, once it has an index: the same pixels and verdicts as of all of it."""
 
+from functools import partial
+from operator import getitem
+
 import numpy as np
 import pytest
 import simplejpeg
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from effnet.config import AugmentConfig, DataConfig
-from effnet.data import decode, jpeg_scan
+from effnet.data import decode, jpeg_scan, loader
 from effnet.data.copies import CopySettings
 from effnet.data.crops import Crop
 from effnet.data.decode import open_image
@@ -19,6 +22,7 @@ from effnet.data.loader import train_batches
 from effnet.data.pillow import BadImageError
 from effnet.data.prepare import prepare_store
 from effnet.data.sources import open_data
+from effnet.data.worker_processes import can_start_processes
 from effnet.native import jpeg_index
 from effnet.schedule.progressive import StageSchedule
 
@@ -220,9 +224,9 @@ def test_memory_that_is_full_makes_no_more_indices(picture, encode):
     files = [encode(picture(200, 200, seed), "JPEG") for seed in range(3)]
     size = _index(files[0]).nbytes
     memory = ScanMemory(2 * size - 1)
-    found = [memory.find((number, 0), file, read_header(file)) for number, file in enumerate(files)]
+    found = [memory.find(number, 0, file, read_header(file)) for number, file in enumerate(files)]
     assert [index is None for index in found] == [False, False, True]
-    assert memory.find((0, 0), files[0], read_header(files[0])) is found[0]
+    assert memory.find(0, 0, files[0], read_header(files[0])) is found[0]
 
 
 def test_a_file_that_changes_is_decoded_as_it_is(picture, encode):
@@ -240,7 +244,7 @@ def _images(files):
         class_names=("even", "odd"),
         labels=np.arange(len(files), dtype=np.int64) % 2,
         names=tuple(str(number) for number in range(len(files))),
-        read=lambda index: files[index],
+        read=partial(getitem, files),
     )
 
 
@@ -289,3 +293,34 @@ def test_a_run_from_a_store_is_the_same_without_indices(files, stage, parts, tmp
     assert asked >= 6
     _assert_equal(found, _batches(images, stage, gigabytes=0.0, antialias=antialias))
     assert len(parts) == asked
+
+
+@pytest.mark.skipif(not can_start_processes(), reason="needs memory without a name (Linux has it)")
+def test_what_a_process_finds_is_known_to_all(files, stage, monkeypatch):
+    expected = _batches(_images(files), stage)
+    found = []
+
+    class Noting(ScanMemory):
+        def add(self, known):
+            found.extend(
+                (image, copy, index is None)
+                for image, copies in known.items()
+                for copy, index in copies.items()
+            )
+            super().add(known)
+
+    monkeypatch.setattr(loader, "ScanMemory", Noting)
+    _assert_equal(_batches(_images(files), stage, worker_kind="processes"), expected)
+    assert sorted(found) == [(0, 0, False), (1, 0, False), (2, 0, False), (3, 0, True)]
+
+
+def test_a_budget_is_for_what_is_new(picture, encode):
+    files = [encode(picture(200, 200, seed), "JPEG") for seed in range(2)]
+    first = ScanMemory(1)
+    first.find(0, 0, files[0], read_header(files[0]))
+    second = ScanMemory(1, first.of_images([0, 1]))
+    assert second.find(0, 0, files[0], read_header(files[0])) is not None
+    assert second.find(1, 0, files[1], read_header(files[1])) is not None
+    assert second.bytes_left < 0
+    assert list(second.of_images([0, 1], beyond=first.of_images([0]))[0]) == []
+    assert list(second.of_images([1, 7])) == [1]

@@ -22,6 +22,7 @@ from effnet.data.copies import CopySettings
 from effnet.data.failures import WorkerError
 from effnet.data.filling import TrainPlan, Views
 from effnet.data.images import LabelledImages
+from effnet.data.jpeg_scan import ScanMemory
 from effnet.data.loader import Share, eval_batches, train_batches
 from effnet.data.prepare import prepare_store
 from effnet.data.process_filling import filler, why_not_sendable
@@ -127,6 +128,7 @@ def test_what_is_known_of_images_goes_to_a_process_and_comes_back(images, stage)
         augment=AugmentConfig(),
         most_bad=9,
         found_whole=np.zeros(IMAGES, bool),
+        scans=ScanMemory(0),
         known_bad={1: "told before", 2: "told before", 7: "not asked for"},
     )
 

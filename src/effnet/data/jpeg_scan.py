@@ -8,6 +8,7 @@ the same pixels, bit for bit, as the whole.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from threading import Lock
 from typing import NamedTuple, TypeAlias
 
@@ -31,6 +32,8 @@ _LEAST_SAVED_SHARE, _LEAST_SAVED_BYTES = 1 / 8, 4_000
 
 ScanIndex: TypeAlias = Int32[np.ndarray, " I"]
 """What is to be known of a file; see `effnet.native.jpeg`."""
+KnownScans: TypeAlias = dict[int, dict[int, ScanIndex | None]]
+"""Of images by their number, and of their copies; None: it was tried, and the file has none."""
 
 
 class _Scan(NamedTuple):
@@ -155,33 +158,50 @@ class ScanMemory:
 
     Args:
         most_bytes: Of all indices; from then on no more are made.
+        known: Which do not count.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self._left = most_bytes
+    def __init__(self, most_bytes: int, known: KnownScans | None = None) -> None:
+        self.bytes_left = most_bytes
+        """For further ones."""
         self._lock = Lock()
-        self._known: dict[tuple[int, int], ScanIndex | None] = {}
+        self._known = {image: dict(indices) for image, indices in (known or {}).items()}
 
     def of_image(self, image: int) -> ImageScans:
         """Return what is remembered of an image of the data set."""
         return ImageScans(self, image)
 
-    def find(self, key: tuple[int, int], encoded: bytes, header: JpegHeader) -> ScanIndex | None:
+    def find(self, image: int, copy: int, encoded: bytes, header: JpegHeader) -> ScanIndex | None:
         """Return the index of a file, if it has one.
 
         Args:
-            key: Number of the image, and of its copy.
+            image: Which of the data set.
+            copy: Which of the image's.
             encoded: The file.
             header: Of it.
         """
-        if key not in self._known:
-            if self._left <= 0:
-                return None
-            index = index_scan(encoded, header)
-            with self._lock:
-                self._known[key] = index
-                self._left -= 0 if index is None else index.nbytes
-        return self._known[key]
+        known = self._known.get(image, {})
+        if copy not in known and self.bytes_left > 0:
+            self.add({image: {copy: index_scan(encoded, header)}})
+            known = self._known[image]
+        return known.get(copy)
+
+    def of_images(self, images: Iterable[int], beyond: KnownScans | None = None) -> KnownScans:
+        """Return what is known of some images, but for what is in ``beyond``."""
+        known = {}
+        for image in self._known.keys() & set(images):
+            there = (beyond or {}).get(image, {})
+            known[image] = {copy: index for copy, index in self._known[image].items() if copy not in there}
+        return known
+
+    def add(self, known: KnownScans) -> None:
+        """Take over what somebody else has found."""
+        with self._lock:
+            for image, indices in known.items():
+                mine = self._known.setdefault(image, {})
+                for copy, index in indices.items():
+                    self.bytes_left -= 0 if index is None or copy in mine else index.nbytes
+                    mine[copy] = index
 
 
 class ImageScans(NamedTuple):
@@ -197,7 +217,7 @@ class ImageScans(NamedTuple):
 
     def find(self, encoded: bytes, header: JpegHeader) -> ScanIndex | None:
         """Return the index of this image's file; see `ScanMemory.find`."""
-        return self.memory.find((self.image, self.copy), encoded, header)
+        return self.memory.find(self.image, self.copy, encoded, header)
 
 
 def _read_scan(encoded: bytes) -> _Scan | None:

@@ -19,6 +19,7 @@ from effnet.config import AugmentConfig, DataConfig
 from effnet.data.drawn_views import DrawnViews
 from effnet.data.filling import TrainPlan, Views
 from effnet.data.images import LabelledImages
+from effnet.data.jpeg_scan import KnownScans, ScanMemory
 from effnet.data.sending import UnsendableError, pack
 from effnet.data.threads import CHUNK, thread_count
 from effnet.data.worker_processes import Memory, WorkerProcesses, can_start_processes
@@ -87,6 +88,8 @@ class _Known(NamedTuple):
     """Which were decoded without an error."""
     bad: dict[int, str]
     """Which cannot be used, and why; perhaps further ones."""
+    scans: KnownScans
+    """Of their JPEG files; of what was known already, nothing is answered."""
 
 
 class _Part(NamedTuple):
@@ -98,6 +101,8 @@ class _Part(NamedTuple):
     order: Int64[np.ndarray, " n"]
     known: _Known
     """Of ``order``."""
+    most_scan_bytes: int
+    """Of the indices of JPEG files that may be made."""
 
 
 class _Filled(NamedTuple):
@@ -121,8 +126,10 @@ class _Filling:
         """Fill some rows of a batch; return what is wrong with which images that came up."""
         part = slice(rows.start, rows.stop)
         order = batch.order[part]
-        known = _Known(self.views.found_whole[order], self._bad_from(order))
-        asked = _Part(batch.step, batch.settings, batch.first_sample + rows.start, order, known)
+        scans = self.views.scans
+        known = _Known(self.views.found_whole[order], self._bad_from(order), scans.of_images(order.tolist()))
+        first = batch.first_sample + rows.start
+        asked = _Part(batch.step, batch.settings, first, order, known, scans.bytes_left)
         target = batch.pixels[part]
         with self.processes.idle() as worker:
             answer = worker.ask(asked)
@@ -132,6 +139,7 @@ class _Filling:
             batch.drawn.put(part, answer.drawn)
         self.views.found_whole[answer.used[answer.known.whole]] = True
         self.views.known_bad.update(answer.known.bad)
+        scans.add(answer.known.scans)
         return answer.wrong
 
     def _bad_from(self, order: Int64[np.ndarray, " n"]) -> dict[int, str]:
@@ -174,9 +182,11 @@ class _Work:
             most_bad=self.most_bad,
             # Only what is written to takes room, however many images there are.
             found_whole=np.zeros(len(self.images), dtype=bool),
+            scans=ScanMemory(part.most_scan_bytes, part.known.scans),
             known_bad=dict(part.known.bad),
         )
         views.found_whole[part.order] = part.known.whole
         wrong = views.fill(plan, range(count))
         bad = {index: views.known_bad[index] for index in wrong if index in views.known_bad}
-        return _Filled(plan.used, plan.drawn, wrong, _Known(views.found_whole[plan.used], bad))
+        scans = views.scans.of_images(plan.used.tolist(), beyond=part.known.scans)
+        return _Filled(plan.used, plan.drawn, wrong, _Known(views.found_whole[plan.used], bad, scans))
