@@ -30,6 +30,7 @@ from PIL import Image, ImageCms
 
 from effnet.data.crops import Crop
 from effnet.data.decode import open_image
+from effnet.data.jpeg_scan import ImageScans, ScanMemory
 from effnet.data.pillow import BadImageError, TruncatedImageError
 from effnet.data.repair import repair_image
 
@@ -186,14 +187,19 @@ def outcome(content: bytes, number: int) -> str:
     rng = np.random.default_rng(number)
     try:
         # A file may be damaged after it was found whole; then only a part of it is decoded.
-        picture = open_image(content, is_whole=number % 2 == 1)
+        picture = open_image(
+            content, is_whole=number % 3 == 1, scans=_no_scans() if number % 3 == 2 else None
+        )
         for size in (8, 64, 224):
             width = int(rng.integers(1, picture.width + 1))
             height = int(rng.integers(1, picture.height + 1))
             x, y = rng.integers(picture.width - width + 1), rng.integers(picture.height - height + 1)
             crop = Crop(int(x), int(y), width, height)
-            pixels, inside = picture.decode(crop, size, antialias=bool(rng.integers(2)))
+            antialias = bool(rng.integers(2))
+            pixels, inside = picture.decode(crop, size, antialias=antialias)
             _check(pixels, inside)
+            if number % 3 == 2:
+                _check_equal((pixels, inside), _decode_whole(content, crop, size, antialias=antialias))
     except TruncatedImageError as error:
         try:
             _check_pixels(repair_image(content, error.reason).pixels)
@@ -203,6 +209,25 @@ def outcome(content: bytes, number: int) -> str:
     except BadImageError as error:
         return error.reason
     return "read"
+
+
+def _no_scans() -> ImageScans:
+    """Return a memory in which the file has no index yet."""
+    return ScanMemory(1 << 24).of_image(0)
+
+
+def _decode_whole(content: bytes, crop: Crop, size: int, *, antialias: bool) -> tuple[np.ndarray, Crop]:
+    """Decode what was decoded without the rest of the file; nothing may be wrong with that."""
+    try:
+        return open_image(content).decode(crop, size, antialias=antialias)
+    except BadImageError as error:
+        raise AssertionError(f"its part was decoded, but {error.reason}") from error
+
+
+def _check_equal(part: tuple[np.ndarray, Crop], whole: tuple[np.ndarray, Crop]) -> None:
+    found, expected = (pixels[inside.rounded(*pixels.shape[:2])] for pixels, inside in (part, whole))
+    if not np.array_equal(found, expected):
+        raise AssertionError("its part is not that of the whole")
 
 
 def _check(pixels: np.ndarray, inside: Crop) -> None:

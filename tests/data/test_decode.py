@@ -13,7 +13,7 @@ from PIL import Image
 from effnet.data import jpeg, pillow
 from effnet.data.crops import Crop
 from effnet.data.decode import decode_image, image_size, open_image
-from effnet.data.jpeg import MAX_SCANS
+from effnet.data.jpeg import MAX_SCANS, decode_jpeg, read_header
 from effnet.data.pillow import BadImageError, TruncatedImageError
 
 
@@ -178,6 +178,19 @@ def test_jpeg_with_bytes_that_belong_nowhere_is_an_error(picture, encode):
     encoded, place = _restarts(picture, encode)
     with pytest.raises(BadImageError, match="JPEG file is damaged: 20 extraneous bytes before marker 0xd1"):
         decode_image(encoded[:place] + bytes(20) + encoded[place:])
+
+
+@pytest.mark.parametrize("shrink", [1, 2])
+def test_pixels_that_nothing_was_written_to_are_no_picture(picture, encode, shrink):
+    """Behind a first complaint the library also takes one at which it gives up for a matter of form."""
+    encoded = encode(picture(60, 80), "JPEG", progressive=True)
+    first = encoded.index(b"\xff\xda")
+    second = encoded.index(b"\xff\xda", first + 2)
+    # Bytes that belong nowhere, and a table that does not exist.
+    spoilt = encoded[: second - 40] + bytes(60) + encoded[second - 40 : second + 6] + b"\x33"
+    spoilt += encoded[second + 7 :]
+    with pytest.raises(BadImageError, match="JPEG file is damaged: Huffman table 0x03 was not defined"):
+        decode_jpeg(spoilt, read_header(spoilt), shrink=shrink)
 
 
 @pytest.mark.parametrize(

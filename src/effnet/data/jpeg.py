@@ -138,10 +138,18 @@ def decode_jpeg(
         raise TruncatedImageError("the JPEG data is truncated")
     if _DAMAGE.search(message):
         raise BadImageError(f"the JPEG file is damaged: {message.removeprefix('Corrupt JPEG data: ')}")
+    # Some complaints are of matters of form, and others keep rows from being written.
+    fills = [np.full((height, width, len(colorspace)), level, np.uint8) for level in (0, 255)]
     try:
-        return simplejpeg.decode_jpeg(encoded, colorspace, min_height=height, min_width=width, strict=False)
+        for pixels in fills:
+            simplejpeg.decode_jpeg(
+                encoded, colorspace, min_height=height, min_width=width, buffer=pixels, strict=False
+            )
     except ValueError as error:
         raise BadImageError(f"the JPEG file cannot be decoded: {error}") from error
+    if not np.array_equal(*fills):
+        raise BadImageError(f"the JPEG file is damaged: {message}")
+    return fills[0]
 
 
 def saves_rows(header: JpegHeader, rows: int) -> bool:

@@ -224,10 +224,12 @@ def _read_scan(encoded: bytes) -> _Scan | None:
     """Read what a file says of its scan; None where its parts are not cut."""
     ranges: list[tuple[int, int]] = []
     places: dict[int, int] = {}
+    steps: set[int] = set()
     frame = start = end = 0
     for marker, start, end in segments(encoded):
         if marker in (_QUANTIZATION, *_COLORS):
             ranges.append((start - _MARKER_BYTES, end))
+            steps |= _step_numbers(encoded[start:end]) if marker == _QUANTIZATION else set()
         elif marker in _FRAMES:
             frame, frame_end = start, end
         elif marker == _HUFFMAN:
@@ -245,11 +247,22 @@ def _read_scan(encoded: bytes) -> _Scan | None:
     tables = [(both >> 4, both & 15) for both in named[1::2]]
     if not all(means < 4 and {means, 16 + others} <= places.keys() for means, others in tables):
         return None
+    if not steps.issuperset(components[2::3]):
+        return None
     if len(ranges) > at.MOST_RANGES or sum(last - first for first, last in ranges) > _MOST_RANGE_BYTES:
         return None
     # What is not mixed with others comes block by block, whatever it says.
     sides = [(both >> 4, both & 15) for both in components[1::3]] if count > 1 else [(1, 1)]
     return _Scan(tuple(ranges), tuple(sides), tuple(tables), places, start - _MARKER_BYTES)
+
+
+def _step_numbers(segment: bytes) -> set[int]:
+    """Return the numbers of a segment's quantization tables."""
+    numbers, place = set(), 0
+    while place < len(segment):
+        numbers.add(segment[place] & 15)
+        place += 129 if segment[place] >> 4 else 65
+    return numbers
 
 
 def _table_places(encoded: bytes, start: int, end: int) -> dict[int, int]:
