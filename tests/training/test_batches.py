@@ -14,7 +14,7 @@ from effnet.data.sources import open_configured
 from effnet.errors import UserError
 from effnet.training import batches as batches_module
 from effnet.training import loop
-from effnet.training.batches import check_workers, eval_worker_kind, run_batches
+from effnet.training.batches import check_workers, eval_worker_kind, run_batches, worker_kind
 from effnet.training.experiment import prepare_experiment
 
 
@@ -81,14 +81,30 @@ def test_processes_that_cannot_read_the_images_are_told_before_a_run_begins(conf
     check_workers(replace(data, resident=True), unsendable.train)
 
 
+@pytest.mark.parametrize(
+    ("asked", "device", "workers", "blocks", "kind"),
+    [
+        ("auto", "cuda", 4, (), "processes"),
+        ("auto", "cuda", 3, (), "threads"),
+        ("auto", "cuda", 16, (3,), "threads"),
+        ("auto", "cpu", 16, (), "threads"),
+        ("threads", "cuda", 16, (), "threads"),
+        ("processes", "cpu", 1, (), "processes"),
+    ],
+)
+def test_processes_prepare_images_where_a_gpu_trains(config, *, asked, device, workers, blocks, kind):
+    images = replace(open_configured(config.data).train, blocks=blocks)
+    data = replace(config.data, worker_kind=asked)
+    assert worker_kind(data, workers, torch.device(device), images) == kind
+
+
 def test_processes_read_what_is_evaluated_where_there_is_much_of_it(config, monkeypatch):
-    val = open_configured(config.data).val
-    asked = replace(config.data, worker_kind="processes")
-    assert eval_worker_kind(asked, val) == "threads"
-    monkeypatch.setattr(batches_module, "FEWEST_FOR_PROCESSES", len(val))
-    assert eval_worker_kind(asked, val) == "processes"
-    assert eval_worker_kind(config.data, val) == "threads"
-    assert eval_worker_kind(asked, replace(val, read=lambda index: b"")) == "threads"
+    run = prepare_experiment(replace(config, data=replace(config.data, worker_kind="processes")))
+    assert eval_worker_kind(run) == "threads"
+    monkeypatch.setattr(batches_module, "FEWEST_FOR_PROCESSES", len(run.data.val))
+    assert eval_worker_kind(run) == "processes"
+    unsendable = replace(run.data.val, read=lambda index: b"")
+    assert eval_worker_kind(replace(run, data=replace(run.data, val=unsendable))) == "threads"
 
 
 @pytest.fixture

@@ -85,9 +85,10 @@ class DataConfig:
     workers: NonNegativeInt = 0
     """Threads or processes that prepare images; 0: one for each processor."""
     worker_kind: Literal["auto", "threads", "processes"] = "auto"
-    """What ``workers`` are where training images are read; batches are the same, bit for bit. Threads share
-    one interpreter's lock and keep no large machine busy; processes need Linux, and images in local files,
-    tars or a prepared store, or in memory. ``auto``: threads."""
+    """What ``workers`` are where images are trained on, or 5,000 or more evaluated; batches are the same, bit
+    for bit. Threads share one interpreter's lock and keep no large machine busy; processes need Linux, and
+    images in local files, tars or a prepared store, or in memory. ``auto``: processes, if a GPU trains and
+    there are four or more which can read the images; else threads."""
     resident: bool = False
     """Keep all training images on the device as pixels, and cut, mirror and RandAugment them there: for sets
     that are small and whose images have one size, such as CIFAR. What is drawn does not depend on it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 
@@ -18,6 +18,10 @@ from effnet.errors import UnreachableError
 from effnet.schedule.progressive import StageSchedule, StageSettings
 from effnet.training.experiment import Experiment
 
+WorkerKind: TypeAlias = Literal["threads", "processes"]
+
+FEWEST_PROCESSES = 4
+"""Fewer prepare hardly more than as many threads."""
 FEWEST_FOR_PROCESSES = 5_000
 """Images that an evaluation must have for processes to be started for it; fewer take threads some seconds."""
 
@@ -37,7 +41,9 @@ def run_batches(
         Batches. Closing the generator stops its threads and processes.
     """
     augment, processes = experiment.config.augment, experiment.processes
-    data = replace(experiment.config.data, workers=processes.workers(experiment.config.data.workers))
+    data, workers = experiment.config.data, processes.workers(experiment.config.data.workers)
+    kind = worker_kind(data, workers, experiment.device, experiment.data.train)
+    data = replace(data, workers=workers, worker_kind=kind)
     if experiment.resident is not None:
         return resident_batches(
             experiment.resident,
@@ -73,14 +79,28 @@ def check_workers(data: DataConfig, images: LabelledImages) -> None:
         check_sendable(images)
 
 
-def eval_worker_kind(data: DataConfig, images: LabelledImages) -> Literal["threads", "processes"]:
-    """Return what prepares the images that a run is evaluated on; the results are the same.
+def eval_worker_kind(experiment: Experiment) -> WorkerKind:
+    """Return what prepares the images that a run is evaluated on; the results are the same."""
+    images = experiment.data.val
+    if len(images) < FEWEST_FOR_PROCESSES or why_not_sendable(images):
+        return "threads"
+    data = experiment.config.data
+    return worker_kind(data, experiment.processes.workers(data.workers), experiment.device, images)
+
+
+def worker_kind(data: DataConfig, workers: int, device: torch.device, images: LabelledImages) -> WorkerKind:
+    """Return what prepares images.
 
     Args:
-        data: Of the run.
-        images: To evaluate on.
+        data: ``worker_kind`` may leave it open.
+        workers: How many there are in this process.
+        device: That computes.
+        images: To be prepared.
     """
-    pays = data.worker_kind == "processes" and len(images) >= FEWEST_FOR_PROCESSES
+    if data.worker_kind != "auto":
+        return data.worker_kind
+    # A processor that trains never waits for images for long, and two threads do not wait for each other.
+    pays = device.type == "cuda" and workers >= FEWEST_PROCESSES
     return "processes" if pays and not why_not_sendable(images) else "threads"
 
 

@@ -102,7 +102,7 @@ def _scores(experiment: Experiment, model: Network, bad: list[BadImage]) -> AnyS
             device=experiment.device,
             batch_size=experiment.config.evaluate.batch_size,
             workers=experiment.config.data.workers,
-            worker_kind=eval_worker_kind(experiment.config.data, experiment.data.val),
+            worker_kind=eval_worker_kind(experiment),
             autocast=experiment.autocast,
             report_bad=lambda name, reason: bad.append(BadImage(name, reason)),
             output=experiment.config.train.loss,

@@ -72,6 +72,10 @@ def _input_seconds(experiment: Experiment, settings: StageSettings) -> float:
         return 0.0
     short = replace(settings, stage=0, start_step=0, end_step=_INPUT_BATCHES)
     schedule = StageSchedule((short,), experiment.schedule.train_images, settings.batch_size)
+    # The time of other processes would not be counted, though it is the same.
+    config = experiment.config
+    threaded = replace(config, data=replace(config.data, worker_kind="threads"))
+    experiment = replace(experiment, config=threaded)
     started = time.process_time()
     with closing(run_batches(experiment, schedule, seed=experiment.config.train.seed)) as batches:
         images = sum(len(batch.labels) for batch in batches)
