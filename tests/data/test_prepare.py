@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from effnet.config import AugmentConfig, DataConfig
-from effnet.data import prepare, shards
+from effnet.data import copying, prepare, shards
 from effnet.data.copies import Copies, CopySettings, make_copies, sides_for
 from effnet.data.crops import Crop
 from effnet.data.decode import decode_image, open_image
@@ -295,13 +296,42 @@ def test_pixels_of_a_raw_store_are_read_but_not_written_to(pets, tmp_path, two_s
 @pytest.mark.usefixtures("small_shards")
 def test_workers_do_not_change_a_store(pets, spoil, tmp_path):
     spoil(4)
-    for workers in (1, 2, 4):
-        prepare_store(str(pets), tmp_path / str(workers), SETTINGS, workers=workers, max_bad_fraction=0.2)
-    assert contents(tmp_path / "1") == contents(tmp_path / "2") == contents(tmp_path / "4")
+    for workers, kind in ((1, "auto"), (3, "auto"), (4, "threads"), (2, "processes")):
+        prepare_store(
+            str(pets),
+            tmp_path / str(workers),
+            SETTINGS,
+            workers=workers,
+            worker_kind=kind,
+            max_bad_fraction=0.2,
+        )
+    for workers in (2, 3, 4):
+        assert contents(tmp_path / str(workers)) == contents(tmp_path / "1")
     names = set(contents(tmp_path / "1"))
     assert {name for name in names if name.endswith("-12.arrow")} == {
         f"train-{number:05}-12.arrow" for number in range(4)
     }
+
+
+def test_processes_that_cannot_read_the_originals_are_refused_before_anything_is_written(
+    monkeypatch, tmp_path
+):
+    train, _ = prepare.open_splits("digits")
+    unsendable = replace(train, read=lambda index: b"")
+    monkeypatch.setattr(prepare, "open_splits", lambda *_: (unsendable, None))
+    with pytest.raises(UserError, match=r"--worker-kind is 'processes', but .*; set --worker-kind=threads"):
+        prepare_store("digits", tmp_path / "store", SETTINGS, worker_kind="processes")
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(("workers", "fewest", "count"), [(4, 9, 1), (3, 9, 0), (4, 99, 0)])
+def test_processes_copy_many_images_by_themselves(pets, monkeypatch, workers, fewest, count):
+    processes = MagicMock()
+    monkeypatch.setattr(copying, "FEWEST_IMAGES", fewest)
+    monkeypatch.setattr(copying, "WorkerProcesses", processes)
+    splits = {"train": prepare.open_splits(str(pets))[0]}
+    with copying.copier(splits, SETTINGS, workers=workers, worker_kind="auto"):
+        assert processes.__getitem__.return_value.call_count == count
 
 
 class Killed(BaseException):

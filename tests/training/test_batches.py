@@ -101,7 +101,7 @@ def test_processes_prepare_images_where_a_gpu_trains(config, *, asked, device, w
 def test_processes_read_what_is_evaluated_where_there_is_much_of_it(config, monkeypatch):
     run = prepare_experiment(replace(config, data=replace(config.data, worker_kind="processes")))
     assert eval_worker_kind(run) == "threads"
-    monkeypatch.setattr(batches_module, "FEWEST_FOR_PROCESSES", len(run.data.val))
+    monkeypatch.setattr(batches_module, "FEWEST_IMAGES", len(run.data.val))
     assert eval_worker_kind(run) == "processes"
     unsendable = replace(run.data.val, read=lambda index: b"")
     assert eval_worker_kind(replace(run, data=replace(run.data, val=unsendable))) == "threads"

@@ -10,7 +10,7 @@ from effnet.api.reading import run_config, weights_of
 from effnet.config import Config
 from effnet.data.copies import CopySettings, sides_for
 from effnet.data.images import DataSplit
-from effnet.data.prepare import PreparedStore, prepare_store
+from effnet.data.prepare import PreparedStore, WorkerKind, prepare_store
 from effnet.data.processes import join_processes
 from effnet.data.selection import ALL, Selection
 from effnet.errors import UserError
@@ -215,6 +215,7 @@ def prepare(
     settings: CopySettings,
     *,
     workers: int = 0,
+    worker_kind: WorkerKind = "auto",
     max_bad_fraction: float = 0.05,
     report: Callable[[int, int], None] | None = None,
     selection: Selection = ALL,
@@ -226,6 +227,8 @@ def prepare(
         out: Folder of the store; one that was begun is continued.
         settings: Copies to make; see `sides_to_prepare`.
         workers: Threads; 0: one for each processor.
+        worker_kind: Whether each of them has a process; ``auto``: where there are four or more, and
+            5,000 images or more.
         max_bad_fraction: Stop when more than this share of the images cannot be read.
         report: Told how many images are read, and of how many.
         selection: Which splits and columns to use.
@@ -238,6 +241,7 @@ def prepare(
         Path(out),
         settings,
         workers=workers,
+        worker_kind=worker_kind,
         max_bad_fraction=max_bad_fraction,
         report=report,
         selection=selection,

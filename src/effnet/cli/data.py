@@ -64,6 +64,13 @@ def prepare(
         Literal["444", "422", "420"], typer.Option(help="Resolution of the colours of JPEG copies.")
     ] = "420",
     workers: WorkersOption = 0,
+    worker_kind: Annotated[
+        Literal["auto", "threads", "processes"],
+        typer.Option(
+            help="What the workers are. `auto`: processes, if there are four or more of them, and "
+            "5,000 images or more."
+        ),
+    ] = "auto",
     max_bad_fraction: Annotated[
         float, typer.Option(min=0, max=1, help="Stop when more than this share of the images is unreadable.")
     ] = 0.05,
@@ -94,7 +101,10 @@ def prepare(
         short_sides=sides, encoding="raw" if raw else "jpeg", quality=quality, chroma=chroma
     )
     if dry_run:
-        _show_prediction(predict_store(data, settings, workers=workers, selection=selection), as_json=as_json)
+        prediction = predict_store(
+            data, settings, workers=workers, worker_kind=worker_kind, selection=selection
+        )
+        _show_prediction(prediction, as_json=as_json)
         return
     if out is None:
         raise UserError("give the folder of the store with --out, or --dry-run to write nothing")
@@ -104,6 +114,7 @@ def prepare(
             out,
             settings,
             workers=workers,
+            worker_kind=worker_kind,
             max_bad_fraction=max_bad_fraction,
             report=report,
             selection=selection,

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from jaxtyping import Int64
 from effnet.arch.io import to_dict
 from effnet.data.arrow_files import INDEX_ROWS, INDEX_SCHEMA, SETS_INDEX_SCHEMA
 from effnet.data.copies import Copies, CopySettings
-from effnet.data.copying import Prediction, copy_images, predict
+from effnet.data.copying import Copier, Prediction, copier, copy_images, predict
 from effnet.data.images import LabelledImages
 from effnet.data.remote import is_address
 from effnet.data.selection import ALL, Selection
@@ -41,6 +41,7 @@ from effnet.files import whole_file
 BAD_IMAGES = "bad-images.jsonl"
 LOCK = ".preparing"
 """Held while a folder is written to."""
+WorkerKind: TypeAlias = Literal["auto", "threads", "processes"]
 _Splits: TypeAlias = dict[SplitName, LabelledImages]
 
 
@@ -74,7 +75,12 @@ class PreparedStore:
 
 
 def predict_store(
-    source: str, settings: CopySettings, *, workers: int = 0, selection: Selection = ALL
+    source: str,
+    settings: CopySettings,
+    *,
+    workers: int = 0,
+    worker_kind: WorkerKind = "auto",
+    selection: Selection = ALL,
 ) -> Prediction:
     """Predict a store's size and the time that it takes to prepare; nothing is written.
 
@@ -82,12 +88,15 @@ def predict_store(
         source: As for `prepare_store`.
         settings: Copies to make.
         workers: Threads; 0: one for each processor.
+        worker_kind: As for `prepare_store`.
         selection: Which splits and columns to use.
 
     Raises:
         UserError: There is no such data, or none of the images that were tried can be read.
     """
-    return predict(list(_open_originals(source, selection).values()), settings, workers)
+    splits = _open_originals(source, selection)
+    with copier(splits, settings, workers=workers, worker_kind=worker_kind) as copying:
+        return predict(copying, settings)
 
 
 def prepare_store(
@@ -96,6 +105,7 @@ def prepare_store(
     settings: CopySettings,
     *,
     workers: int = 0,
+    worker_kind: WorkerKind = "auto",
     max_bad_fraction: float = 0.05,
     report: Callable[[int, int], None] | None = None,
     selection: Selection = ALL,
@@ -111,6 +121,8 @@ def prepare_store(
         out: Folder of the store.
         settings: Copies to make.
         workers: Threads; 0: one for each processor.
+        worker_kind: Whether each thread has a process to do its work; ``auto``: where there are four or more,
+            and 5,000 images or more that they can read.
         max_bad_fraction: Stop when more than this share of the images cannot be read.
         report: Told how many images are read, by this call or earlier ones, and of how many.
         selection: Which splits and columns to use.
@@ -121,8 +133,10 @@ def prepare_store(
     """
     splits = _open_originals(source, selection)
     _check_out(out, source)
-    out.mkdir(parents=True, exist_ok=True)
-    with _alone_in(out):
+    with (
+        copier(splits, settings, workers=workers, worker_kind=worker_kind) as copying,
+        _alone_in(out),
+    ):
         journal = ShardJournal(out, _plan(source, splits, settings))
         lost = [record for record in journal.records if _is_lost(out, record)]
         total = sum(map(len, splits.values()))
@@ -134,7 +148,7 @@ def prepare_store(
             splits=splits,
             settings=settings,
             journal=journal,
-            workers=workers,
+            copier=copying,
             most_bad=int(max_bad_fraction * total),
             report=report,
             bad={(r.split, index): reason for r in journal.records for index, reason in r.bad.items()},
@@ -142,7 +156,7 @@ def prepare_store(
             total=total,
         )
         work.check_bad()
-        prediction = predict(list(splits.values()), settings, workers) if done < total else None
+        prediction = predict(copying, settings) if done < total else None
         if prediction is not None:
             _check_disk(out, int((1 - done / total) * prediction.bytes))
         started = time.perf_counter()
@@ -164,7 +178,8 @@ def prepare_store(
 
 @contextmanager
 def _alone_in(out: Path) -> Iterator[None]:
-    """Keep every other process from preparing a store in the same folder."""
+    """Make a folder, and keep every other process from preparing a store in it."""
+    out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / LOCK, blocking=False)
     try:
         lock.acquire()
@@ -241,7 +256,7 @@ class _Work:
     splits: _Splits
     settings: CopySettings
     journal: ShardJournal
-    workers: int
+    copier: Copier
     most_bad: int
     report: Callable[[int, int], None] | None
     bad: dict[tuple[SplitName, int], str]
@@ -293,7 +308,7 @@ class _Work:
         self.journal.add(write_shard(self.out, split, number, shard))
 
     def _copies(self, split: SplitName, indices: range) -> Generator[Copies | str, None, None]:
-        with closing(copy_images(self.splits[split], indices, self.settings, self.workers)) as made:
+        with closing(copy_images(self.copier, split, indices)) as made:
             for index, copies in zip(indices, made, strict=True):
                 if isinstance(copies, str):
                     self.bad[split, index] = copies

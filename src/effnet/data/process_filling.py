@@ -45,14 +45,18 @@ def why_not_sendable(images: LabelledImages) -> str:
     return ""
 
 
-def check_sendable(images: LabelledImages) -> None:
+def check_sendable(images: LabelledImages, option: str = "data.worker_kind") -> None:
     """Refuse processes where they cannot read the images.
+
+    Args:
+        images: To be read.
+        option: By which they are asked for, for the message.
 
     Raises:
         UserError: They cannot.
     """
     if why := why_not_sendable(images):
-        raise UserError(f"data.worker_kind is 'processes', but {why}; set data.worker_kind=threads")
+        raise UserError(f"{option} is 'processes', but {why}; set {option}=threads")
 
 
 @contextmanager

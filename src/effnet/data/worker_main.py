@@ -8,8 +8,9 @@ from __future__ import annotations
 import mmap
 import os
 import threading
+from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,29 +36,27 @@ class Beginning(NamedTuple):
 def serve(connection: Connection) -> None:
     """Work as long as somebody asks for it: a message is asked, None ends it, and each gets an answer.
 
+    None is sent when the process is ready, or why it is not.
+
     Args:
         connection: To the process that asks, which tells the `Beginning` first.
     """
     beginning: Beginning = connection.recv()
     threading.current_thread().name = f"{beginning.name} (a process)"
     memory = np.frombuffer(mmap.mmap(beginning.memory, 0), np.uint8)
-    work: Any = None
-    failure: Exception | None = None
-    try:
-        work = receive(beginning.work)
-    except Exception as error:
-        failure = error
-    while (asked := _next(connection, beginning.parent)) is not None:
+    with suppress(OSError):  # Nobody may want the answer any more.
         try:
-            if failure is not None:
-                raise failure
-            answer = work(memory, asked)
+            work = receive(beginning.work)
         except Exception as error:
-            answer = _to_send(error)
-        try:
-            connection.send(answer)
-        except OSError:
+            connection.send(_to_send(error))
             return
+        connection.send(None)
+        while (asked := _next(connection, beginning.parent)) is not None:
+            try:
+                answer = work(memory, asked)
+            except Exception as error:
+                answer = _to_send(error)
+            connection.send(answer)
 
 
 def _next(connection: Connection, parent: int) -> object:

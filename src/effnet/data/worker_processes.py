@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
 from queue import SimpleQueue
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -27,6 +27,10 @@ from effnet.data.failures import WorkerError
 from effnet.data.sending import Packed, Shared, share, shared_memory
 from effnet.data.worker_main import Beginning
 
+FEWEST_PROCESSES = 4
+"""Fewer prepare hardly more images than as many threads."""
+FEWEST_IMAGES = 5_000
+"""To be read once; fewer take threads some seconds."""
 MOST_PROCESSES = 64
 """Each takes two of the files that a process may have open; Linux allows 1,024 by default."""
 Memory: TypeAlias = UInt8[np.ndarray, " B"]
@@ -71,9 +75,9 @@ class Worker(Generic[_Asked, _Answer]):
     def __init__(self, number: int, work: Shared, memory_bytes: int) -> None:
         self._name = f"effnet-data-{number}"
         self._connection, theirs = Pipe()
-        descriptor = shared_memory(memory_bytes)
+        descriptor = shared_memory(max(memory_bytes, 1))
         try:
-            self.memory: Memory = np.frombuffer(mmap.mmap(descriptor, memory_bytes), np.uint8)
+            self.memory: Memory = np.frombuffer(mmap.mmap(descriptor, 0), np.uint8)
             """Where its results are; they stay until it is asked again."""
             inherited = (theirs.fileno(), descriptor, work.descriptor)
             with _signals_blocked():
@@ -90,6 +94,8 @@ class Worker(Generic[_Asked, _Answer]):
         finally:
             theirs.close()
             os.close(descriptor)
+        self._is_ready = False
+        self._failure: Exception | None = None
         with suppress(OSError):  # It may have ended already; who asks it is told.
             self._connection.send(sys.path)
             self._connection.send(Beginning(self._name, os.getpid(), descriptor, work))
@@ -102,9 +108,26 @@ class Worker(Generic[_Asked, _Answer]):
             UserError: Its work says so.
             UnreachableError: The same.
         """
-        try:
+        self.wait_until_ready()
+        with suppress(OSError):  # It has ended; that there is no answer says so.
             self._connection.send(asked)
-            answer: _Answer | Exception = self._connection.recv()
+        answer: _Answer = self._answer()
+        return answer
+
+    def wait_until_ready(self) -> None:
+        """Wait until it has all that it needs; errors as of `ask`."""
+        if not self._is_ready:
+            try:
+                self._answer()
+            except Exception as error:
+                self._failure = error
+            self._is_ready = True
+        if self._failure is not None:
+            raise self._failure
+
+    def _answer(self) -> Any:  # noqa: ANN401 - whatever its work returns
+        try:
+            answer = self._connection.recv()
         except (EOFError, OSError):
             self.end(time.monotonic() + _PATIENCE)
             code = self._process.returncode
@@ -152,6 +175,11 @@ class WorkerProcesses(Generic[_Asked, _Answer]):
             raise
         finally:
             os.close(shared.descriptor)
+
+    def wait_until_ready(self) -> None:
+        """Wait for all of them; nobody may have asked them yet. Errors as of `Worker.ask`."""
+        for worker in self._workers:
+            worker.wait_until_ready()
 
     @contextmanager
     def idle(self) -> Iterator[Worker[_Asked, _Answer]]:

@@ -14,16 +14,12 @@ from effnet.data.images import LabelledImages
 from effnet.data.loader import Batch, train_batches
 from effnet.data.process_filling import check_sendable, why_not_sendable
 from effnet.data.resident import resident_batches
+from effnet.data.worker_processes import FEWEST_IMAGES, FEWEST_PROCESSES
 from effnet.errors import UnreachableError
 from effnet.schedule.progressive import StageSchedule, StageSettings
 from effnet.training.experiment import Experiment
 
 WorkerKind: TypeAlias = Literal["threads", "processes"]
-
-FEWEST_PROCESSES = 4
-"""Fewer prepare hardly more than as many threads."""
-FEWEST_FOR_PROCESSES = 5_000
-"""Images that an evaluation must have for processes to be started for it; fewer take threads some seconds."""
 
 
 def run_batches(
@@ -82,7 +78,7 @@ def check_workers(data: DataConfig, images: LabelledImages) -> None:
 def eval_worker_kind(experiment: Experiment) -> WorkerKind:
     """Return what prepares the images that a run is evaluated on; the results are the same."""
     images = experiment.data.val
-    if len(images) < FEWEST_FOR_PROCESSES or why_not_sendable(images):
+    if len(images) < FEWEST_IMAGES or why_not_sendable(images):
         return "threads"
     data = experiment.config.data
     return worker_kind(data, experiment.processes.workers(data.workers), experiment.device, images)
