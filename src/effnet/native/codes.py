@@ -23,7 +23,9 @@ PEEK = 11
 """Bits by which codes are looked up; longer ones are searched for."""
 _CODES, _LIMITS, STEPS = 0, TABLES << PEEK, (TABLES << PEEK) + TABLES * 32
 """Where in a space the codes are, what comes behind those of each length, and steps."""
-ROOM = STEPS + (TABLES << PEEK)
+_LAID_OUT, _MOST_BYTES = STEPS + (TABLES << PEEK), 16 + 256
+"""For each table: whether codes are laid out (1), and steps as well (2); then what the file says of it."""
+ROOM = _LAID_OUT + (1 + _MOST_BYTES) * TABLES
 OVER = 64
 """Numbers of a block."""
 END = 128
@@ -32,11 +34,55 @@ END = 128
 
 @njit
 @no_type_check
-def lay_out(data, place, table, space, most):
-    """Make tables of what is in the file at a place; whether all is sound, and no value larger than ``most``.
+def lay_out(data, place, table, space, most, with_steps):
+    """Make tables of what is in the file at a place, unless they are there; whether all is sound.
 
-    The last code of a length must not be all ones.
+    Args:
+        data: The file.
+        place: Of the table in it.
+        table: Its number.
+        space: Of its kind; 0 in the beginning.
+        most: Largest value that a code may have.
+        with_steps: Whether also to lay out how far several codes lead.
     """
+    laid_out = behind(space, _LAID_OUT + (1 + _MOST_BYTES) * table)
+    if laid_out[0] == 0 or not _is_the_same(data, place, behind(laid_out, 1)):
+        laid_out[0] = 0
+        if not _lay_out_codes(data, place, table, space, most):
+            return False
+        for byte in range(_length(data, place)):
+            laid_out[1 + byte] = data[place + byte]
+        laid_out[0] = 1
+    if with_steps and laid_out[0] == 1:
+        _lay_out_steps(table, space)
+        laid_out[0] = 2
+    return True
+
+
+@njit
+@no_type_check
+def _length(data, place):
+    """Return the bytes of a table."""
+    length = 16
+    for byte in range(16):
+        length += data[place + byte]
+    return length
+
+
+@njit
+@no_type_check
+def _is_the_same(data, place, kept):
+    """Whether a table says what another one said; a length is a part of what it says."""
+    length, same = _length(data, place), 0
+    while same < length and data[place + same] == kept[same]:
+        same += 1
+    return same == length
+
+
+@njit
+@no_type_check
+def _lay_out_codes(data, place, table, space, most):
+    """Make tables of the codes; whether none is all ones in its length, nor any value too large."""
     codes = behind(space, _CODES + (table << PEEK))
     limits = behind(space, _LIMITS + 32 * table)
     for peek in range(1 << PEEK):
@@ -66,7 +112,7 @@ def lay_out(data, place, table, space, most):
 
 @njit
 @no_type_check
-def lay_out_steps(table, space):
+def _lay_out_steps(table, space):
     """Make a table of how far several codes at once lead, or one: in bits, and in the block's numbers.
 
     An entry has the bits of all (5 bits of it), how many numbers all but the last of them pass (6), and all

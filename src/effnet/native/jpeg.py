@@ -66,7 +66,7 @@ def cut(encoded: bytes, index: Int32[np.ndarray, " I"], part: Part) -> UInt8[np.
 def _space() -> Int32[np.ndarray, " S"]:
     """Return this thread's memory for tables."""
     if not hasattr(_of_thread, "space"):
-        _of_thread.space = np.empty(2 * ROOM + programs.OWN_CODES, np.int32)
+        _of_thread.space = np.zeros(2 * ROOM + programs.OWN_CODES, np.int32)
     space: Int32[np.ndarray, " S"] = _of_thread.space
     return space
 

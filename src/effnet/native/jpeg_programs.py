@@ -20,7 +20,6 @@ from effnet.native.codes import (
     STEPS,
     difference,
     lay_out,
-    lay_out_steps,
     next_code,
     passes,
 )
@@ -80,11 +79,10 @@ def _tables(data, index, space, with_steps):
     for number in range(2 * TABLES):
         place = index[MEAN_PLACES + number]
         if place > 0:
-            kind = behind(space, ROOM * (number // TABLES))
-            if not lay_out(data, place, number % TABLES, kind, 15 if number < TABLES else 255):
+            kind, is_other = behind(space, ROOM * (number // TABLES)), number >= TABLES
+            most = 255 if is_other else 15
+            if not lay_out(data, place, number % TABLES, kind, most, with_steps and is_other):
                 return False
-            if with_steps and number >= TABLES:
-                lay_out_steps(number % TABLES, kind)
     return True
 
 
