@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from effnet.data import encoding_choice
 from effnet.data.sources import open_data
 
 
@@ -31,7 +32,7 @@ def test_a_store_is_prepared_and_can_be_opened(effnet, photos, tmp_path):
     lines = answer.out.splitlines()
     assert lines[0].split() == ["short", "side", "size", "an", "image"]
     assert [line.split()[:2] for line in lines[1:3]] == [["12", "px"], ["20", "px"]]
-    assert re.fullmatch(rf"18 images take 0 MB in {tmp_path}/store", lines[4])
+    assert re.fullmatch(rf"18 images take 0 MB as pixels in {tmp_path}/store", lines[4])
     assert re.fullmatch(
         r"18 images were read in [\d.]+ s, \d+ a second; all were predicted to take 0 MB and [\d.]+ s",
         lines[5],
@@ -74,7 +75,7 @@ def test_a_dry_run_predicts_and_writes_nothing(effnet, photos, tmp_path):
         "data", "prepare", photos, "--dry-run", "--short-sides", "12", "--out", tmp_path / "store"
     )
     assert answer.code == 0
-    assert re.search(r"^18 images would take 0 MB and [\d.]+ s$", answer.out, re.MULTILINE)
+    assert re.search(r"^18 images would take 0 MB as pixels and [\d.]+ s$", answer.out, re.MULTILINE)
     document = json.loads(effnet("data", "prepare", photos, "--dry-run", "--short-sides", "12", "--json").out)
     assert document["images"] == 18
     assert document["bytes"] == document["level_bytes"]["12"] > 18 * 300
@@ -84,10 +85,44 @@ def test_a_dry_run_predicts_and_writes_nothing(effnet, photos, tmp_path):
 def test_raw_copies_quality_and_chroma_are_options(effnet, photos, tmp_path):
     options = ("--short-sides", "12", "--chroma", "444", "--quality", "77")
     effnet("data", "prepare", photos, "--out", tmp_path / "jpeg", *options)
-    effnet("data", "prepare", photos, "--out", tmp_path / "raw", "--raw", "--short-sides", "12")
+    effnet("data", "prepare", photos, "--out", tmp_path / "raw", "--encoding", "raw", "--short-sides", "12")
     jpeg, raw = (json.loads((tmp_path / name / "store.json").read_text()) for name in ("jpeg", "raw"))
     assert (jpeg["encoding"], jpeg["chroma"], jpeg["quality"]) == ("jpeg", "444", 77)
     assert raw["encoding"] == "raw"
+
+
+def test_pixels_are_kept_where_they_are_few(effnet, photos, tmp_path, monkeypatch):
+    command = ("data", "prepare", photos, "--short-sides", "12", "--json", "--out")
+    few = json.loads(effnet(*command, tmp_path / "few").out)
+    pixels = encoding_choice.pixel_bytes([_images(photos)], (12,))
+    assert few["encoding"] == "raw"
+    assert pixels < few["bytes"] < 1.5 * pixels
+    monkeypatch.setattr(encoding_choice, "MOST_PIXEL_BYTES", pixels - 1)
+    assert json.loads(effnet(*command, tmp_path / "many").out)["encoding"] == "jpeg"
+    # What was begun goes on as it was.
+    assert json.loads(effnet(*command, tmp_path / "few").out)["encoding"] == "raw"
+
+
+def _images(photos):
+    return open_data(str(photos), val_fraction=0.0, split_seed=0).train
+
+
+def test_what_is_said_of_jpeg_is_not_of_pixels(effnet, photos, tmp_path):
+    command = (
+        "data",
+        "prepare",
+        photos,
+        "--out",
+        tmp_path / "store",
+        "--short-sides",
+        "12",
+        "--quality",
+        "77",
+    )
+    answer = effnet(*command, "--encoding", "raw")
+    assert answer.code == 2
+    assert "--quality and --chroma are of JPEG copies" in answer.err
+    assert not (tmp_path / "store").exists()
 
 
 def test_unreadable_images_are_counted(effnet, photos, tmp_path):

@@ -20,6 +20,7 @@ from effnet.errors import UserError
 if TYPE_CHECKING:
     from effnet.data.copying import Prediction
     from effnet.data.prepare import PreparedStore
+    from effnet.data.store import Encoding
 
 app = typer.Typer(no_args_is_help=True, help="Prepare images for fast reading, and check them.")
 
@@ -56,13 +57,18 @@ def prepare(
     recipe: RecipeOption = None,
     model: ModelOption = None,
     changes: SetOption = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Keep RGB bytes: larger, fast; for sets that fit in memory.")
-    ] = False,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG copies.")] = 90,
+    encoding: Annotated[
+        Literal["auto", "jpeg", "raw"],
+        typer.Option(
+            help="What copies are: JPEG files, or RGB pixels, which are larger, exact, and several times as "
+            "fast to read. `auto`: pixels where all take 2 GB at most, so that memory keeps them."
+        ),
+    ] = "auto",
+    quality: Annotated[int | None, typer.Option(min=1, max=100, help="Of JPEG copies; else 90.")] = None,
     chroma: Annotated[
-        Literal["444", "422", "420"], typer.Option(help="Resolution of the colours of JPEG copies.")
-    ] = "420",
+        Literal["444", "422", "420"] | None,
+        typer.Option(help="Resolution of the colours of JPEG copies; else 420."),
+    ] = None,
     workers: WorkersOption = 0,
     worker_kind: Annotated[
         Literal["auto", "threads", "processes"],
@@ -87,6 +93,7 @@ def prepare(
     """
     from effnet import api
     from effnet.data.copies import CopySettings
+    from effnet.data.encoding_choice import choose_encoding
     from effnet.data.prepare import predict_store
     from effnet.data.selection import Selection
 
@@ -97,17 +104,23 @@ def prepare(
     config = api.configure(data, recipe=recipe, model=model, changes=changes or ())
     sides = api.sides_to_prepare(config) if short_sides == "auto" else _sides(short_sides)
     selection = Selection.of(config.data)
+    if out is None and not dry_run:
+        raise UserError("give the folder of the store with --out, or --dry-run to write nothing")
+    if encoding == "raw" and (quality or chroma):
+        raise UserError("--quality and --chroma are of JPEG copies; leave --encoding raw out, or them")
+    if encoding == "auto":
+        is_jpeg = bool(quality or chroma)
+        encoding = "jpeg" if is_jpeg else choose_encoding(data, sides, out=out, selection=selection)
     settings = CopySettings(
-        short_sides=sides, encoding="raw" if raw else "jpeg", quality=quality, chroma=chroma
+        short_sides=sides, encoding=encoding, quality=quality or 90, chroma=chroma or "420"
     )
     if dry_run:
         prediction = predict_store(
             data, settings, workers=workers, worker_kind=worker_kind, selection=selection
         )
-        _show_prediction(prediction, as_json=as_json)
+        _show_prediction(prediction, encoding, as_json=as_json)
         return
-    if out is None:
-        raise UserError("give the folder of the store with --out, or --dry-run to write nothing")
+    assert out is not None
     with progress_bar("images", quiet=quiet) as report:
         result = api.prepare(
             data,
@@ -119,7 +132,7 @@ def prepare(
             report=report,
             selection=selection,
         )
-    _show_store(result, as_json=as_json)
+    _show_store(result, encoding, as_json=as_json)
 
 
 @app.command()
@@ -165,24 +178,24 @@ def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], Non
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _show_prediction(prediction: Prediction, *, as_json: bool) -> None:
+def _show_prediction(prediction: Prediction, encoding: Encoding, *, as_json: bool) -> None:
     if as_json:
-        print_json(prediction.to_dict())
+        print_json(prediction.to_dict() | {"encoding": encoding})
         return
     _print_levels(prediction.level_bytes, prediction.images)
     typer.echo(
-        f"\n{prediction.images} images would take {megabytes(prediction.bytes)} and "
+        f"\n{prediction.images} images would take {megabytes(prediction.bytes)} {_COPIES[encoding]} and "
         f"{duration(prediction.seconds)}"
     )
 
 
-def _show_store(result: PreparedStore, *, as_json: bool) -> None:
+def _show_store(result: PreparedStore, encoding: Encoding, *, as_json: bool) -> None:
     if as_json:
-        print_json(result.to_dict())
+        print_json(result.to_dict() | {"encoding": encoding})
         return
     images = sum(result.images.values())
     _print_levels(result.level_bytes, images)
-    typer.echo(f"\n{images} images take {megabytes(result.bytes)} in {result.path}")
+    typer.echo(f"\n{images} images take {megabytes(result.bytes)} {_COPIES[encoding]} in {result.path}")
     if result.prediction is not None:
         typer.echo(
             f"{result.made} images were read in {duration(result.seconds)}, "
@@ -191,6 +204,9 @@ def _show_store(result: PreparedStore, *, as_json: bool) -> None:
         )
     if result.bad_images:
         typer.echo(f"{result.bad_images} unreadable images are left out, see {result.path}/bad-images.jsonl")
+
+
+_COPIES: dict[Encoding, str] = {"jpeg": "as JPEG files", "raw": "as pixels"}
 
 
 def _print_levels(level_bytes: dict[int, int], images: int) -> None:

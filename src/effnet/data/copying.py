@@ -180,8 +180,7 @@ def predict(copier: Copier, settings: CopySettings) -> Prediction:
     total = sum(map(len, copier.splits.values()))
     seconds, sizes = 0.0, np.zeros(len(settings.short_sides))
     for split, images in copier.splits.items():
-        starts = np.linspace(0, max(len(images) - _SAMPLE_RUN, 0), _SAMPLE_RUNS).astype(int)
-        tried = sorted({i for start in starts for i in range(start, min(start + _SAMPLE_RUN, len(images)))})
+        tried = sample_of(images)
         started = time.perf_counter()
         made = list(copy_images(copier, split, tried))
         factor = len(images) / len(made)
@@ -193,3 +192,9 @@ def predict(copier: Copier, settings: CopySettings) -> Prediction:
         raise UserError("none of the images that were tried can be read")
     by_side = dict(zip(settings.short_sides, sizes.astype(int).tolist(), strict=True))
     return Prediction(images=total, level_bytes=by_side, seconds=seconds)
+
+
+def sample_of(images: LabelledImages) -> list[int]:
+    """Return some images by which a prediction judges all."""
+    starts = np.linspace(0, max(len(images) - _SAMPLE_RUN, 0), _SAMPLE_RUNS).astype(int)
+    return sorted({i for start in starts for i in range(start, min(start + _SAMPLE_RUN, len(images)))})

@@ -147,7 +147,7 @@ def decode_jpeg(
             )
     except ValueError as error:
         raise BadImageError(f"the JPEG file cannot be decoded: {error}") from error
-    if not np.array_equal(*fills):
+    if not np.array_equal(fills[0], fills[1]):
         raise BadImageError(f"the JPEG file is damaged: {message}")
     return fills[0]
 

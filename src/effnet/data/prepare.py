@@ -94,7 +94,7 @@ def predict_store(
     Raises:
         UserError: There is no such data, or none of the images that were tried can be read.
     """
-    splits = _open_originals(source, selection)
+    splits = open_originals(source, selection)
     with copier(splits, settings, workers=workers, worker_kind=worker_kind) as copying:
         return predict(copying, settings)
 
@@ -131,7 +131,7 @@ def prepare_store(
         UserError: Something that was given cannot be used, the disk is too full, or too many images are bad.
         OSError: The disk cannot be written.
     """
-    splits = _open_originals(source, selection)
+    splits = open_originals(source, selection)
     _check_out(out, source)
     with (
         copier(splits, settings, workers=workers, worker_kind=worker_kind) as copying,
@@ -194,7 +194,12 @@ def _alone_in(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def _open_originals(source: str, selection: Selection) -> _Splits:
+def open_originals(source: str, selection: Selection) -> _Splits:
+    """Open the images of which a store is to be made.
+
+    Raises:
+        UserError: There is no such data, or it is a prepared store itself.
+    """
     if is_address(source) or is_store(Path(source).expanduser()):
         raise UserError(
             f"'{source}' is a prepared store; give the originals, since copies of copies are worse"

@@ -231,6 +231,15 @@ class ShardJournal:
         self.records.append(record)
 
 
+def begun_plan(path: Path) -> StorePlan | None:
+    """Return what a store in a folder was begun to hold; None where none was.
+
+    Raises:
+        UserError: The journal is damaged.
+    """
+    return _read_journal(path / JOURNAL)[0]
+
+
 def _read_journal(path: Path) -> tuple[StorePlan | None, list[ShardRecord]]:
     if not path.is_file():
         return None, []
