@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import closing
 from functools import partial
+from multiprocessing import Pipe
 from operator import getitem
 from pathlib import Path
 from types import ModuleType
@@ -182,6 +183,28 @@ def test_a_process_that_is_killed_is_named(images, two_stages):
             list(batches)
 
 
+def test_a_process_whose_end_of_the_pipe_somebody_holds_is_named_when_it_dies(
+    images, two_stages, monkeypatch
+):
+    held, before = [], children()
+
+    def held_pipe():
+        ours, theirs = Pipe()
+        held.append(os.dup(theirs.fileno()))
+        return ours, theirs
+
+    monkeypatch.setattr("effnet.data.worker_processes.Pipe", held_pipe)
+    monkeypatch.setattr("effnet.data.worker_main._LOOK_SECONDS", 0.1)
+    with closing(ours(images(), two_stages(IMAGES), "processes", workers=1)) as batches:
+        next(batches)
+        for pid in children() - before:
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(WorkerError, match="ended with -9"):
+            list(batches)
+    for descriptor in held:
+        os.close(descriptor)
+
+
 def test_they_leave_requests_to_stop_to_who_trains_and_are_only_so_many(images, two_stages, monkeypatch):
     monkeypatch.setattr("effnet.data.worker_processes.MOST_PROCESSES", 2)
     schedule, before = two_stages(IMAGES), children()
@@ -230,6 +253,7 @@ def test_what_nobody_expects_while_evaluating_names_process_and_image(images):
 ORPHANS = """
 import os, signal, sys, time
 from functools import partial
+from multiprocessing import Pipe
 from operator import getitem
 from pathlib import Path
 import numpy as np

@@ -8,9 +8,10 @@ from __future__ import annotations
 import mmap
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from effnet.data.sending import Shared, receive
 from effnet.errors import UnreachableError, UserError
 
 _LOOK_SECONDS = 2.0
-"""After which a process that is asked nothing looks whether the one that started it is still there."""
+"""Without a message, after which a process looks whether the other one is still there."""
 
 
 class Beginning(NamedTuple):
@@ -44,14 +45,14 @@ def serve(connection: Connection) -> None:
     beginning: Beginning = connection.recv()
     threading.current_thread().name = f"{beginning.name} (a process)"
     memory = np.frombuffer(mmap.mmap(beginning.memory, 0), np.uint8)
-    with suppress(OSError):  # Nobody may want the answer any more.
+    with suppress(EOFError, OSError):  # Who asks may have ended.
         try:
             work = receive(beginning.work)
         except Exception as error:
             connection.send(_to_send(error))
             return
         connection.send(None)
-        while (asked := _next(connection, beginning.parent)) is not None:
+        while (asked := next_message(connection, lambda: os.getppid() == beginning.parent)) is not None:
             try:
                 answer = work(memory, asked)
             except Exception as error:
@@ -59,16 +60,21 @@ def serve(connection: Connection) -> None:
             connection.send(answer)
 
 
-def _next(connection: Connection, parent: int) -> object:
-    """Return what is asked next; None: nothing any more."""
-    try:
-        while not connection.poll(_LOOK_SECONDS):
-            # A process that was forked meanwhile may hold the other end open.
-            if os.getppid() != parent:
-                return None
-        return connection.recv()
-    except (EOFError, OSError):
-        return None
+def next_message(connection: Connection, is_there: Callable[[], bool]) -> Any:  # noqa: ANN401 - any message
+    """Return what the process at the other end says next.
+
+    Args:
+        connection: To the process.
+        is_there: Whether it lives still: one that was forked meanwhile may hold its end open.
+
+    Raises:
+        EOFError: It has ended.
+        OSError: The same.
+    """
+    while not connection.poll(_LOOK_SECONDS):
+        if not is_there() and not connection.poll():
+            raise EOFError
+    return connection.recv()
 
 
 def _to_send(error: Exception) -> Exception:

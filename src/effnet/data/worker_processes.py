@@ -25,7 +25,7 @@ from jaxtyping import UInt8
 
 from effnet.data.failures import WorkerError
 from effnet.data.sending import Packed, Shared, share, shared_memory
-from effnet.data.worker_main import Beginning
+from effnet.data.worker_main import Beginning, next_message
 
 FEWEST_PROCESSES = 4
 """Fewer prepare hardly more images than as many threads."""
@@ -127,7 +127,7 @@ class Worker(Generic[_Asked, _Answer]):
 
     def _answer(self) -> Any:  # noqa: ANN401 - whatever its work returns
         try:
-            answer = self._connection.recv()
+            answer = next_message(self._connection, lambda: self._process.poll() is None)
         except (EOFError, OSError):
             self.end(time.monotonic() + _PATIENCE)
             code = self._process.returncode
