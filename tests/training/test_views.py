@@ -65,6 +65,14 @@ def test_repeated_augmentation_shows_each_photo_once(experiment):
         assert (row.images == colors(run.data.train)[:, None, None]).all()
 
 
+def test_photos_in_memory_are_shown_where_a_run_has_processes(experiment):
+    run = experiment()
+    config = replace(run.config, data=replace(run.config.data, worker_kind="processes"))
+    photos = replace(run.data.train, read=lambda index: run.data.train.read(7 - index))
+    for row in stage_views(replace(run, config=config), photos):
+        assert (row.images == colors(photos)[:, None, None]).all()
+
+
 def test_settings_are_those_of_the_stages(experiment):
     run = experiment(dropout_rate=(0.1, 0.3), randaugment_magnitude=(2.0, 8.0), mixup_alpha=(0.0, 0.5))
     shown = ("stage", "image_size", "randaugment_magnitude", "mixup_alpha", "cutmix_alpha", "dropout_rate")

@@ -85,7 +85,8 @@ def views_of(config: Config, schedule: StageSchedule, photos: LabelledImages) ->
     seed = config.train.seed
     # What is drawn does not depend on the place.
     augment = replace(config.augment, place="worker", repeats=1)
-    with closing(train_batches(numbered, short, config.data, augment, seed=seed)) as batches:
+    data = replace(config.data, worker_kind="threads")  # For some photos no process is started.
+    with closing(train_batches(numbered, short, data, augment, seed=seed)) as batches:
         for batch in batches:
             images, targets = mix_batch(
                 batch.images.permute(0, 3, 1, 2).float(),
