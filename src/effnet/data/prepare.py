@@ -162,6 +162,7 @@ def prepare_store(
         started = time.perf_counter()
         stored = work.write(lost)
         _write_manifest(out, journal.plan, stored)
+        seconds = time.perf_counter() - started
     return PreparedStore(
         path=out,
         images={split: contents.images for split, contents in stored.items()},
@@ -171,7 +172,7 @@ def prepare_store(
             for side in settings.short_sides
         },
         made=work.done - done,
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
         prediction=prediction,
     )
 

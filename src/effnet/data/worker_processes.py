@@ -37,14 +37,16 @@ Memory: TypeAlias = UInt8[np.ndarray, " B"]
 
 _PATIENCE = 10.0
 """Seconds that processes get to end by themselves."""
-# The program that started this process is not run again; its modules are found where it finds them.
+# The program that started this process is not run again; its modules are found where it finds them. At the
+# end nothing is left to tidy up, which takes libraries a while.
 _PROGRAM = """
-import sys
+import os, sys
 from multiprocessing.connection import Connection
 connection = Connection(int(sys.argv[1]))
 sys.path[:] = connection.recv()
 from effnet.data.worker_main import serve
 serve(connection)
+os._exit(0)
 """
 # Each works in one thread: more would stand in the other processes' way. None of them uses a GPU.
 _ENVIRONMENT = {
