@@ -1,7 +1,9 @@
 """A part of a JPEG file alone, once it has an index: the same pixels and verdicts as of all of it."""
 
+import logging
 from functools import partial
 from operator import getitem
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from effnet.data.pillow import BadImageError
 from effnet.data.prepare import prepare_store
 from effnet.data.sources import open_data
 from effnet.data.worker_processes import can_start_processes
-from effnet.native import jpeg_index
+from effnet.native import jpeg_index, jpeg_programs
 from effnet.schedule.progressive import StageSchedule
 
 pytest.importorskip("numba", reason="needs Numba: pip install effnet[cpu]")
@@ -122,6 +124,53 @@ def test_four_colours_have_no_index(picture, encode):
 def test_without_numba_there_is_no_index(picture, encode, monkeypatch):
     monkeypatch.setattr(jpeg_scan, "has_numba", lambda: False)
     assert _index(encode(picture(60, 60), "JPEG")) is None
+
+
+def test_where_numba_cannot_compile_that_is_told_once_and_files_are_whole(
+    picture, encode, parts, monkeypatch, caplog
+):
+    encoded = encode(picture(200, 200), "JPEG")
+    index = _index(encoded)
+
+    def fail():
+        raise OSError("no room\nanywhere")
+
+    monkeypatch.setattr(jpeg_programs, "find_program", fail)
+    jpeg_scan._compiles.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            open_image(encoded, scans=_scans()).decode(Crop(0, 0, 90, 90), 80)
+        assert decode_part(encoded, index, slice(0, 9), slice(0, 9)) is None
+    jpeg_scan._compiles.cache_clear()
+    assert parts == []
+    reason = "JPEG files are decoded whole, because Numba cannot compile here: OSError: no room"
+    assert caplog.messages == [reason]
+
+
+def test_a_last_byte_of_ones_is_within_the_scan(encode):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3), dtype=np.uint8)
+    files = [encode(pixels, "JPEG", quality=100) for pixels in noise]
+    ends = [file for file in files if file.endswith(b"\xff\x00\xff\xd9")]
+    assert ends
+    for file in ends:
+        _assert_equal_parts(file, draws=4)
+
+
+def test_a_segment_with_too_short_a_length_has_one(picture, encode):
+    encoded = encode(picture(60, 80), "JPEG", keep_rgb=True)
+    _assert_equal_parts(encoded[:2] + b"\xff\xe0\x00\x01" + encoded[2:], draws=4)
+
+
+def test_a_table_without_codes_replaces_another(picture, encode):
+    encoded = encode(picture(60, 80), "JPEG")
+    scan = encoded.index(b"\xff\xda")
+    assert _index(encoded[:scan] + b"\xff\xc4\x00\x13" + bytes(17) + encoded[scan:]) is None
+
+
+def test_a_part_of_a_few_pixels_is_decoded_at_the_scale_of_the_whole(picture):
+    encoded = simplejpeg.encode_jpeg(picture(33, 37), colorspace="RGB", colorsubsampling="444")
+    part = decode_part(encoded, _index(encoded), slice(32, 33), slice(36, 37), shrink=4)
+    assert np.array_equal(part.pixels[-1, -1], decode_jpeg(encoded, read_header(encoded), shrink=4)[-1, -1])
 
 
 def test_what_comes_behind_the_picture_does_not_matter(picture, encode):
@@ -227,6 +276,20 @@ def test_memory_that_is_full_makes_no_more_indices(picture, encode):
     found = [memory.find(number, 0, file, read_header(file)) for number, file in enumerate(files)]
     assert [index is None for index in found] == [False, False, True]
     assert memory.find(0, 0, files[0], read_header(files[0])) is found[0]
+
+
+def test_what_is_known_can_be_asked_for_while_more_is_found():
+    memory = ScanMemory(1)
+    memory.add({0: {0: None, 1: None}})
+
+    class Adding(dict):
+        def __contains__(self, copy):
+            thread = Thread(target=memory.add, args=({0: {copy + 2: None}},))
+            thread.start()
+            thread.join(0.05)
+            return False
+
+    assert memory.of_images([0], beyond={0: Adding()})[0].keys() == {0, 1}
 
 
 def test_a_file_that_changes_is_decoded_as_it_is(picture, encode):

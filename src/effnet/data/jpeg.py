@@ -195,7 +195,8 @@ def segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
     while 0 <= place <= len(encoded) - 4:
         marker, end = encoded[place + 1], place + 1
         if marker not in _WITHOUT_LENGTH:
-            end = place + 2 + int.from_bytes(encoded[place + 2 : place + 4], "big")
+            # A length counts its own two bytes, which are there whatever it says.
+            end = place + 2 + max(int.from_bytes(encoded[place + 2 : place + 4], "big"), 2)
             yield marker, place + 4, end
             if marker == _SCAN:
                 return

@@ -133,8 +133,8 @@ def decode_part(
     )
     first_group = max(columns.start - margin, 0) // step
     last_group = min(-(-(columns.stop + margin) // step), groups)
-    # They are not in a picture of a few pixels.
-    if is_mixed and width - first_group * step < 8 * shrink:
+    # A picture of a few pixels is decoded in another way.
+    if width - first_group * step < 8 * shrink:
         first_group = max(first_group - 1, 0)
     top, left = first_row * down, first_group * step
     bottom, right = min(last_row * down, height), min(last_group * step, width)
@@ -189,9 +189,11 @@ class ScanMemory:
     def of_images(self, images: Iterable[int], beyond: KnownScans | None = None) -> KnownScans:
         """Return what is known of some images, but for what is in ``beyond``."""
         known = {}
-        for image in self._known.keys() & set(images):
-            there = (beyond or {}).get(image, {})
-            known[image] = {copy: index for copy, index in self._known[image].items() if copy not in there}
+        with self._lock:
+            for image in self._known.keys() & set(images):
+                there = (beyond or {}).get(image, {})
+                mine = self._known[image].items()
+                known[image] = {copy: index for copy, index in mine if copy not in there}
         return known
 
     def add(self, known: KnownScans) -> None:
@@ -268,7 +270,7 @@ def _step_numbers(segment: bytes) -> set[int]:
 def _table_places(encoded: bytes, start: int, end: int) -> dict[int, int]:
     """Return where the tables of a segment are, by their number."""
     places = {}
-    while start + _TABLE_BYTES < end:
+    while start + _TABLE_BYTES <= end:
         number, place = encoded[start], start + 1
         start += _TABLE_BYTES + sum(encoded[place : start + _TABLE_BYTES])
         if start <= end and number & 15 < 4:

@@ -164,7 +164,8 @@ def find_program() -> Any:
         end = position(data, place, limit, count)
         places[entry] = end
         _note(means, entry, kinds, first, second, third)
-        left = 8 * limit - end
+        # Behind the scan, zeros were read; before its end there are less than a byte of ones.
+        left = count - 8 * (place - limit)
         digest = at(arguments[2] + 4 * DIGEST, np.uint64)
         digest[0] = _digest(data, length)
         return int(0 <= left < 8 and limit + 1 < length and data[limit] == 255 and data[limit + 1] == 0xD9)
