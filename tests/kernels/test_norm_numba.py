@@ -161,10 +161,13 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch, has_openmp):
     assert all(map(torch.equal, learned(draw), expected))
 
 
-def test_what_is_compiled_need_not_be_kept(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    "error", [RuntimeError("cannot cache function: no locator available"), OSError("no space left on device")]
+)
+def test_what_is_compiled_need_not_be_kept(monkeypatch, error):
     def refuse(*_, **options):
         if options.get("cache"):
-            raise RuntimeError("cannot cache function: no locator available")
+            raise error
         return lambda function: SimpleNamespace(address=7)
 
     monkeypatch.setattr(jit, "cfunc", refuse)

@@ -8,7 +8,9 @@ the same pixels, bit for bit, as the whole.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from functools import cache
 from threading import Lock
 from typing import NamedTuple, TypeAlias
 
@@ -19,6 +21,9 @@ from jaxtyping import Int32, UInt8
 from effnet.data.jpeg import JpegHeader, segments
 from effnet.native import has_numba
 from effnet.native import jpeg_index as at
+
+_LOGGER = logging.getLogger(__name__)
+_COMPILING = Lock()
 
 GROUP_WIDTH = 32
 """Pixels between places that are remembered, at the least."""
@@ -59,9 +64,9 @@ def index_scan(encoded: bytes, header: JpegHeader) -> ScanIndex | None:
 
     Returns:
         None where the file is damaged or of a kind that is not cut: progressive, with restarts, of four
-        colours. None without Numba as well.
+        colours. None where Numba is not installed, or cannot compile, as well.
     """
-    if header.height_place is None or len(encoded) > _MOST_BYTES or not has_numba():
+    if header.height_place is None or len(encoded) > _MOST_BYTES or not can_cut():
         return None
     scan = _read_scan(encoded)
     if scan is None:
@@ -85,6 +90,25 @@ def index_scan(encoded: bytes, header: JpegHeader) -> ScanIndex | None:
     index[at.RANGE_COUNT] = len(scan.ranges)
     index[at.RANGES : at.RANGES + 2 * len(scan.ranges)] = np.ravel(scan.ranges)
     return index if jpeg_programs.find(encoded, index) else None
+
+
+def can_cut() -> bool:
+    """Whether Numba is installed and compiles what is needed; where it does not, that is told once."""
+    with _COMPILING:
+        return has_numba() and _compiles()
+
+
+@cache
+def _compiles() -> bool:
+    try:
+        from effnet.native import jpeg as jpeg_programs  # noqa: PLC0415 - Numba is optional
+
+        jpeg_programs.compile_programs()
+    except Exception as error:  # Whatever is wrong with Numba here: only speed is lost.
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        _LOGGER.warning("JPEG files are decoded whole, because Numba cannot compile here: %s", reason)
+        return False
+    return True
 
 
 class Part(NamedTuple):
@@ -119,6 +143,8 @@ def decode_part(
         The same pixels as those of the whole, for ``rows`` and ``columns`` at least; None where the file has
         changed since the index was made, or the part cannot be cut out.
     """
+    if not can_cut():  # The index may be another process's.
+        return None
     from effnet.native import jpeg as jpeg_programs  # noqa: PLC0415 - Numba is optional
 
     unit_rows, unit_columns, group, down, across, height, width, is_mixed = index[

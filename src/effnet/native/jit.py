@@ -132,7 +132,7 @@ def compiled(function: Callable[..., None] | Callable[..., int], signature: obje
     started = time.monotonic()
     try:
         compiled = compile_with(cache=True)(function)
-    except RuntimeError:  # There is no folder that what is compiled could be kept in.
+    except Exception:  # It cannot be kept, or what was kept cannot be read; other mistakes come again.
         compiled = compile_with()(function)
     _Compilation.seconds += time.monotonic() - started
     if _Compilation.seconds > _SLOW_SECONDS and not _Compilation.is_told:

@@ -35,6 +35,16 @@ class Part(NamedTuple):
     width: int
 
 
+def compile_programs() -> None:
+    """Compile the programs, or load them from where they were kept, unless that is done.
+
+    Raises:
+        Exception: Numba cannot do it here.
+    """
+    programs.find_program()
+    programs.cut_program()
+
+
 def find(encoded: bytes, index: Int32[np.ndarray, " I"]) -> bool:
     """Fill in the entries of an index, whose head is there already; whether all of the scan is sound.
 
