@@ -274,6 +274,18 @@ def test_a_size_of_what_is_no_image_is_refused(encoded):
         image_size(encoded)
 
 
+def test_colours_of_a_quarter_of_the_rows_are_read_by_pillow(picture):
+    """The same blocks as of a quarter of the columns, one below the other."""
+    grey = np.repeat(picture(8, 32)[:, :, :1], 3, axis=2)
+    encoded = bytearray(simplejpeg.encode_jpeg(grey, colorspace="RGB", colorsubsampling="411"))
+    expected = simplejpeg.decode_jpeg(encoded)
+    frame = encoded.index(b"\xff\xc0")
+    encoded[frame + 5 : frame + 9] = bytes((0, 32, 0, 8))
+    assert encoded[frame + 11] == 0x41
+    encoded[frame + 11] = 0x14
+    assert np.array_equal(decode_image(bytes(encoded)), np.concatenate(np.split(expected, 4, axis=1)))
+
+
 def test_floating_point_pixels_are_refused(encode):
     with pytest.raises(BadImageError, match="floating-point pixels have no known range"):
         decode_image(encode(np.zeros((4, 4), np.float32), "TIFF"))

@@ -1,6 +1,8 @@
 """A part of a JPEG file alone, once it has an index: the same pixels and verdicts as of all of it."""
 
 import logging
+import subprocess
+import sys
 from functools import partial
 from operator import getitem
 from threading import Thread
@@ -19,11 +21,12 @@ from effnet.data.crops import Crop
 from effnet.data.decode import open_image
 from effnet.data.images import LabelledImages
 from effnet.data.jpeg import decode_jpeg, read_header
-from effnet.data.jpeg_scan import ScanMemory, decode_part, index_scan
+from effnet.data.jpeg_scan import ScanMemory, decode_part, index_scan, saves_enough
 from effnet.data.loader import train_batches
 from effnet.data.pillow import BadImageError
 from effnet.data.prepare import prepare_store
 from effnet.data.sources import open_data
+from effnet.data.transforms import resize_crop
 from effnet.data.worker_processes import can_start_processes
 from effnet.native import jpeg_index, jpeg_programs
 from effnet.schedule.progressive import StageSchedule
@@ -86,6 +89,34 @@ def test_the_pixels_are_those_of_the_whole(picture, chroma, shape):
 )
 def test_the_pixels_are_those_of_the_whole_in_every_coding(picture, encode, options, mode):
     _assert_equal_parts(encode(Image.fromarray(picture(171, 133)).convert(mode), "JPEG", **options))
+
+
+@pytest.mark.parametrize("chroma", CHROMAS)
+@pytest.mark.parametrize("shrink", [1, 2, 4])
+def test_the_last_columns_are_those_of_the_whole(picture, chroma, shrink):
+    for last in (1, 3, 4, 7, 8, 12, 16):
+        encoded = simplejpeg.encode_jpeg(picture(40, 64 + last), colorspace="RGB", colorsubsampling=chroma)
+        index, width = _index(encoded), 64 + last
+        part = decode_part(encoded, index, slice(9, 30), slice(width - 1, width), shrink=shrink)
+        whole = decode_jpeg(encoded, read_header(encoded), shrink=shrink)
+        first, rows = part.top // shrink, slice(9 // shrink, -(-30 // shrink))
+        assert np.array_equal(part.pixels[rows.start - first : rows.stop - first, -1], whole[rows, -1])
+
+
+def _changed_head(encoded, marker, place, value):
+    changed = bytearray(encoded)
+    changed[encoded.index(marker) + place] = value
+    return bytes(changed)
+
+
+def test_what_grey_says_of_its_size_does_not_matter(picture, encode):
+    encoded = encode(Image.fromarray(picture(71, 93)).convert("L"), "JPEG")
+    _assert_equal_parts(_changed_head(encoded, b"\xff\xc0", 11, 0x22), shrinks=(1, 2, 4, 8))
+
+
+def test_a_file_without_a_table_that_it_names_has_no_index(picture, encode):
+    encoded = encode(picture(60, 80), "JPEG")
+    assert _index(_changed_head(encoded, b"\xff\xc0", 12, 2)) is None
 
 
 def test_means_that_no_difference_in_the_file_has_are_written(encode):
@@ -167,10 +198,25 @@ def test_a_table_without_codes_replaces_another(picture, encode):
     assert _index(encoded[:scan] + b"\xff\xc4\x00\x13" + bytes(17) + encoded[scan:]) is None
 
 
-def test_a_part_of_a_few_pixels_is_decoded_at_the_scale_of_the_whole(picture):
-    encoded = simplejpeg.encode_jpeg(picture(33, 37), colorspace="RGB", colorsubsampling="444")
-    part = decode_part(encoded, _index(encoded), slice(32, 33), slice(36, 37), shrink=4)
+@pytest.mark.parametrize(("height", "width"), [(33, 37), (68, 1)])
+def test_a_part_of_a_few_pixels_is_decoded_at_the_scale_of_the_whole(picture, height, width):
+    encoded = simplejpeg.encode_jpeg(picture(height, width), colorspace="RGB", colorsubsampling="444")
+    last = slice(height - 1, height), slice(width - 1, width)
+    part = decode_part(encoded, _index(encoded), *last, shrink=4)
     assert np.array_equal(part.pixels[-1, -1], decode_jpeg(encoded, read_header(encoded), shrink=4)[-1, -1])
+
+
+def test_what_says_which_colours_these_are_is_copied(picture, encode):
+    """Numbers of components that say nothing, and a mark of Adobe that says: not converted."""
+    encoded = encode(picture(60, 80), "JPEG", subsampling=0)
+    start = 20  # Behind JFIF's mark, which would count for more.
+    assert encoded[2:4] == b"\xff\xe0"
+    _assert_equal_parts(encoded[:2] + b"\xff\xee\x00\x0eAdobe\x00\x64" + bytes(5) + encoded[start:])
+
+
+def test_parts_need_no_torch():
+    code = "import sys, effnet.native.jpeg; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_what_comes_behind_the_picture_does_not_matter(picture, encode):
@@ -239,12 +285,20 @@ def _scans():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("case", [(Crop(20, 30, 60, 51), 40), (Crop(0.5, 3.25, 90, 70.5), 16)])
+@pytest.mark.parametrize(
+    "case",
+    [
+        (Crop(20, 30, 60, 51), 40),
+        (Crop(0.5, 3.25, 90, 70.5), 16),
+        (Crop(30.25, 41.25, 60, 60.5), 24),
+        (Crop(40.25, 30.25, 50, 52.5), 5),
+    ],
+)
 def test_a_crop_is_that_of_the_whole_whichever_way_up(picture, encode, parts, orientation, case):
     crop, size = case
     exif = Image.Exif()
     exif[0x0112] = orientation
-    encoded = encode(picture(141, 151), "JPEG", exif=exif)
+    encoded = encode(picture(241, 251), "JPEG", exif=exif)
     whole, place = open_image(encoded).decode(crop, size)
     part, inside = open_image(encoded, scans=_scans()).decode(crop, size)
     assert len(parts) == 1
@@ -252,6 +306,21 @@ def test_a_crop_is_that_of_the_whole_whichever_way_up(picture, encode, parts, or
     assert (inside.width, inside.height) == (place.width, place.height)
     rows, columns = inside.rounded(*part.shape[:2])
     assert np.array_equal(part[rows, columns], whole[place.rounded(*whole.shape[:2])])
+    assert np.array_equal(_resized(part, inside, size), _resized(whole, place, size))
+
+
+def _resized(pixels, crop, size):
+    out = np.empty((size, size, 3), np.uint8)
+    resize_crop(pixels, crop, interpolation="bicubic", antialias=True, out=out)
+    return out
+
+
+def test_few_bytes_or_a_small_share_of_them_are_not_worth_a_part(picture, encode, monkeypatch):
+    monkeypatch.undo()
+    header = read_header(encode(picture(100, 100), "JPEG"))
+    assert saves_enough(header, 8000, slice(0, 50), slice(0, 100))
+    assert not saves_enough(header, 7000, slice(0, 50), slice(0, 100))
+    assert not saves_enough(header, 100_000, slice(0, 88), slice(0, 100))
 
 
 def test_an_index_is_made_once_and_only_where_it_is_worth_it(picture, encode, parts, monkeypatch):
@@ -375,6 +444,14 @@ def test_what_a_process_finds_is_known_to_all(files, stage, monkeypatch):
     monkeypatch.setattr(loader, "ScanMemory", Noting)
     _assert_equal(_batches(_images(files), stage, worker_kind="processes"), expected)
     assert sorted(found) == [(0, 0, False), (1, 0, False), (2, 0, False), (3, 0, True)]
+
+
+def test_what_two_have_found_counts_once(picture, encode):
+    memory = ScanMemory(1 << 20)
+    index = _index(encode(picture(60, 80), "JPEG"))
+    memory.add({0: {0: index}})
+    memory.add({0: {0: index}})
+    assert memory.bytes_left == (1 << 20) - index.nbytes
 
 
 def test_a_budget_is_for_what_is_new(picture, encode):

@@ -180,7 +180,8 @@ def _jpeg_picture(encoded: bytes, is_whole: bool, scans: ImageScans | None) -> P
     to_srgb = srgb_transform(header.profile, "RGB") if header.profile else None
 
     def decode(crop: Crop, size: int, antialias: bool) -> _Part:
-        shrink, margin = (_shrink(crop, size), crop.margin(size)) if antialias else (1, 0)
+        shrink = _shrink(crop, size) if antialias else 1
+        margin = crop.scaled(1 / shrink, 1 / shrink).margin(size) if antialias else 0
         part = (
             _decode_around(encoded, header, scans, crop, margin=margin * shrink, shrink=shrink)
             if scans

@@ -81,7 +81,7 @@ def _plain_header(start: bytes) -> JpegHeader | None:
 def _header(encoded: bytes) -> JpegHeader | None:
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(encoded)
-    except ValueError:
+    except (ValueError, KeyError):  # The latter where colours have a quarter of the rows.
         return None
     exif, xmp, profile_parts, scan = b"", b"", [], len(encoded)
     frame, colors, has_restarts = 0, b"", False

@@ -159,9 +159,11 @@ def decode_part(
     )
     first_group = max(columns.start - margin, 0) // step
     last_group = min(-(-(columns.stop + margin) // step), groups)
-    # A picture of a few pixels is decoded in another way.
+    # A picture of a few pixels is decoded in another way, or at another share of its size.
     if width - first_group * step < 8 * shrink:
         first_group = max(first_group - 1, 0)
+    if height - first_row * down < 8:
+        first_row = max(first_row - 1, 0)
     top, left = first_row * down, first_group * step
     bottom, right = min(last_row * down, height), min(last_group * step, width)
     part = jpeg_programs.cut(
@@ -273,7 +275,7 @@ def _read_scan(encoded: bytes) -> _Scan | None:
         return None
     ranges.append((frame - _MARKER_BYTES, frame_end))
     tables = [(both >> 4, both & 15) for both in named[1::2]]
-    if not all(means < 4 and {means, 16 + others} <= places.keys() for means, others in tables):
+    if not all({means, 16 + others} <= places.keys() for means, others in tables):
         return None
     if not steps.issuperset(components[2::3]):
         return None
