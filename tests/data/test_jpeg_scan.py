@@ -17,6 +17,7 @@ from effnet.data.pillow import BadImageError
 from effnet.native import jpeg_index
 
 pytest.importorskip("numba", reason="needs Numba: pip install effnet[cpu]")
+from effnet.native import jpeg
 
 CHROMAS = ("444", "422", "420", "440", "411")
 
@@ -211,6 +212,14 @@ def test_a_file_with_an_index_is_decoded_without_complaint(picture, encode):
                 found = part.pixels[rows.start - part.top :, columns.start - part.left :]
                 assert np.array_equal(found[:21, :33], whole[rows, columns])
     assert sound > 40
+
+
+def test_a_part_that_is_all_of_a_file_has_its_scan(picture):
+    """Also the ones that fill up the last byte."""
+    for height in range(17, 33):
+        encoded = simplejpeg.encode_jpeg(picture(height, 70), colorspace="RGB", colorsubsampling="420")
+        part = jpeg.cut(encoded, _index(encoded), jpeg.Part(0, 2, 0, 3, height, 70)).tobytes()
+        assert part[part.index(b"\xff\xda") :] == encoded[encoded.index(b"\xff\xda") :]
 
 
 def test_the_index_of_another_file_is_not_used(picture, encode):

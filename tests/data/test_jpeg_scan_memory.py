@@ -23,10 +23,10 @@ from effnet.data.prepare import prepare_store
 from effnet.data.sources import open_data
 from effnet.data.transforms import resize_crop
 from effnet.data.worker_processes import can_start_processes
-from effnet.native import jpeg_programs
 from effnet.schedule.progressive import StageSchedule
 
 pytest.importorskip("numba", reason="needs Numba: pip install effnet[cpu]")
+from effnet.native import jpeg_programs
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,24 @@ _MORE_BYTES_PER_ROW = 64
 """That a part may need, for the means that are told anew."""
 _HEAD_BYTES = 8192
 
-_of_thread = threading.local()
+
+class _Memory(threading.local):
+    """A thread's own memory; where it lies is noted, for to ask costs as much as a small part."""
+
+    def __init__(self) -> None:
+        self.tables: Int32[np.ndarray, " S"] = np.zeros(2 * ROOM + programs.OWN_CODES, np.int32)
+        self.tables_place: int = self.tables.ctypes.data
+        self.file: UInt8[np.ndarray, " B"] = np.empty(0, np.uint8)
+        self.file_place = 0
+
+    def reserve(self, size: int) -> None:
+        """Have room for a file of so many bytes."""
+        if len(self.file) < size:
+            self.file = np.empty(size, np.uint8)
+            self.file_place = self.file.ctypes.data
+
+
+_MEMORY = _Memory()
 
 
 class Part(NamedTuple):
@@ -53,8 +70,8 @@ def find(encoded: bytes, index: Int32[np.ndarray, " I"]) -> bool:
         index: Of it.
     """
     data = np.frombuffer(encoded, np.uint8)
-    space = _space()
-    return bool(programs.find_program()(data.ctypes.data, len(encoded), index.ctypes.data, space.ctypes.data))
+    find_in = programs.find_program()
+    return bool(find_in(data.ctypes.data, len(encoded), index.ctypes.data, _MEMORY.tables_place))
 
 
 def cut(encoded: bytes, index: Int32[np.ndarray, " I"], part: Part) -> UInt8[np.ndarray, " B"] | None:
@@ -66,24 +83,8 @@ def cut(encoded: bytes, index: Int32[np.ndarray, " I"], part: Part) -> UInt8[np.
     """
     data = np.frombuffer(encoded, np.uint8)
     rows = part.last_row - part.first_row
-    out = _out(2 * len(encoded) + _MORE_BYTES_PER_ROW * rows + _HEAD_BYTES)
-    length = programs.cut_program()(
-        data.ctypes.data, len(encoded), index.ctypes.data, _space().ctypes.data, out.ctypes.data, *part
-    )
-    return out[:length] if length else None
-
-
-def _space() -> Int32[np.ndarray, " S"]:
-    """Return this thread's memory for tables."""
-    if not hasattr(_of_thread, "space"):
-        _of_thread.space = np.zeros(2 * ROOM + programs.OWN_CODES, np.int32)
-    space: Int32[np.ndarray, " S"] = _of_thread.space
-    return space
-
-
-def _out(size: int) -> UInt8[np.ndarray, " B"]:
-    """Return this thread's memory for files, of at least so many bytes."""
-    if not hasattr(_of_thread, "out") or len(_of_thread.out) < size:
-        _of_thread.out = np.empty(size, np.uint8)
-    out: UInt8[np.ndarray, " B"] = _of_thread.out
-    return out
+    _MEMORY.reserve(2 * len(encoded) + _MORE_BYTES_PER_ROW * rows + _HEAD_BYTES)
+    cut_from = programs.cut_program()
+    tables, out = _MEMORY.tables_place, _MEMORY.file_place
+    length = cut_from(data.ctypes.data, len(encoded), index.ctypes.data, tables, out, *part)
+    return _MEMORY.file[:length] if length else None

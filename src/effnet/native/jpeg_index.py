@@ -1,9 +1,9 @@
 """Where things are in the index of a JPEG file; see `effnet.native.jpeg`.
 
-An index is numbers of 32 bits. Its head says what kind of file it is. Then, for each group of blocks, it has
-the group's place in the file, in bits, and the means of the blocks before it, in 16 bits each. A group is
-some units side by side; a unit is the blocks that follow each other in the scan, one of each kind of colour,
-or more of a kind where others have fewer pixels.
+An index is numbers of 32 bits. Its head says what kind of file it is. Then it has the place in the file of
+each group of blocks, in bits, and where the last one ends; and then the means of the blocks before each
+group, in 16 bits. A group is some units side by side; a unit is the blocks that follow each other in the scan,
+one of each kind of colour, or more of a kind where others have fewer pixels.
 """
 
 from __future__ import annotations
@@ -40,4 +40,4 @@ ENTRIES = RANGES + 2 * MOST_RANGES
 
 def numbers(groups: int, kinds: int) -> int:
     """Return how many numbers an index has, for so many groups of so many kinds of blocks."""
-    return ENTRIES + groups + 1 + ((groups + 1) * kinds + 1) // 2
+    return ENTRIES + groups + 1 + (groups * kinds + 1) // 2

@@ -161,9 +161,7 @@ def find_program() -> Any:
                 if max(first, second, third) > 32767 or min(first, second, third) < -32768:
                     return 0
         place, limit, bits, count = refill(data, place, limit, bits, count)
-        end = position(data, place, limit, count)
-        places[entry] = end
-        _note(means, entry, kinds, first, second, third)
+        places[entry] = position(data, place, limit, count)
         # Behind the scan, zeros were read; before its end there are less than a byte of ones.
         left = count - 8 * (place - limit)
         digest = at(arguments[2] + 4 * DIGEST, np.uint64)
