@@ -184,6 +184,11 @@ def test_a_file_that_is_cut_off_has_no_index(picture, encode):
         assert _index(encoded[:end] + b"\xff\xd9") is None
 
 
+def test_a_byte_between_the_scan_and_the_end_is_damage(picture, encode):
+    encoded = encode(picture(40, 60), "JPEG")
+    assert _index(encoded[:-2] + b"\0" + encoded[-2:]) is None
+
+
 def test_a_file_with_an_index_is_decoded_without_complaint(picture, encode):
     """What was found sound here, libjpeg-turbo must find sound as well; mutations are seldom harmless."""
     rng = np.random.default_rng(0)

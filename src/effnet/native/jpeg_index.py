@@ -2,8 +2,8 @@
 
 An index is numbers of 32 bits. Its head says what kind of file it is. Then it has the place in the file of
 each group of blocks, in bits, and where the last one ends; and then the means of the blocks before each
-group, in 16 bits. A group is some units side by side; a unit is the blocks that follow each other in the scan,
-one of each kind of colour, or more of a kind where others have fewer pixels.
+group, in 16 bits. A group is some units side by side; a unit is the blocks that follow each other in the
+scan, one of each kind of colour, or more of a kind where others have fewer pixels.
 """
 
 from __future__ import annotations
