@@ -1,11 +1,11 @@
-"""What a prepared store does to accuracy: the same runs from the original files and from a store.
+"""What a prepared store does to accuracy: the same runs from the original files and from stores.
 
     python benchmarks/store_accuracy.py shared/data/flower_photos WORK --weights WEIGHTS --seeds 3
 
-V2-B0, from scratch at half width and depth, and fine-tuned from WEIGHTS. Every run of one arm has its twin of
-the same seed in the other. WORK gets the stores and the runs; given again, the command goes on where it was
-stopped. What it prints, as JSON, is the validation top-1 of every run, mean and sample standard deviation of
-each arm, and those of the differences of twins.
+V2-B0, from scratch at half width and depth, and fine-tuned from WEIGHTS. Every run from the original files
+has its twins of the same seed, from a store of JPEG files and from one of pixels. WORK gets the stores and
+the runs; given again, the command goes on where it was stopped. What it prints, as JSON, is the validation
+top-1 of every run, mean and sample standard deviation of each arm, and those of the differences of twins.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from effnet.api import train
 from effnet.data.copies import CopySettings
 from effnet.data.prepare import prepare_store
+from effnet.data.store import Encoding
 
 SCRATCH = (
     "model.width=0.5",
@@ -37,7 +38,9 @@ SCRATCH = (
     "progressive.drop_path_rate=[0.0,0.1]",
 )
 SIDES = {"scratch": (80, 104, 136, 160), "finetune": (240, 280)}
-"""Short sides of the store's copies, for the stages and the evaluation of each recipe."""
+"""Short sides of the stores' copies, for the stages and the evaluation of each recipe."""
+STORES: dict[str, Encoding] = {"store": "jpeg", "pixels": "raw"}
+"""What the copies of each arm are, but for that of the original files."""
 
 
 def accuracy(recipe: str, source: Path, out: Path, seed: int, arguments: argparse.Namespace) -> float:
@@ -63,18 +66,27 @@ def summary(values: list[float]) -> dict[str, Any]:
 
 
 def compare(recipe: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run both arms of a recipe, seed by seed."""
-    store = arguments.work / f"store-{recipe}"
-    prepare_store(str(arguments.data), store, CopySettings(short_sides=SIDES[recipe]))
-    arms: dict[str, list[float]] = {"files": [], "store": []}
+    """Run all arms of a recipe, seed by seed."""
+    sources = {"files": arguments.data}
+    for arm, encoding in STORES.items():
+        sources[arm] = arguments.work / f"{arm}-{recipe}"
+        prepare_store(
+            str(arguments.data), sources[arm], CopySettings(short_sides=SIDES[recipe], encoding=encoding)
+        )
+    arms: dict[str, list[float]] = {arm: [] for arm in sources}
     for seed in range(arguments.seeds):
-        for arm, source in (("files", arguments.data), ("store", store)):
+        for arm, source in sources.items():
             out = arguments.work / f"{recipe}-{arm}-{seed}"
             top1 = accuracy(recipe, source, out, seed, arguments)
             arms[arm].append(top1)
             print(json.dumps({"recipe": recipe, "arm": arm, "seed": seed, "top1": top1}), flush=True)
-    differences = [of_store - of_files for of_files, of_store in zip(*arms.values(), strict=True)]
-    return {arm: summary(values) for arm, values in arms.items()} | {"store - files": summary(differences)}
+    differences = {
+        f"{arm} - files": [
+            of_store - of_files for of_files, of_store in zip(arms["files"], arms[arm], strict=True)
+        ]
+        for arm in STORES
+    }
+    return {name: summary(values) for name, values in (arms | differences).items()}
 
 
 def main() -> None:
