@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from effnet.config import AugmentConfig, Config, DataConfig
-from effnet.training import stopwatch
+from effnet.training import stopwatch, waiting
 from effnet.training.waiting import WaitClock, wait_advice
 
 
@@ -144,6 +144,14 @@ def test_advice_names_what_is_not_done_yet(workers, place, is_gpu, source, ways)
     config = Config(data=DataConfig(source=source, workers=workers), augment=AugmentConfig(place=place))
     advice = wait_advice(config, is_gpu=is_gpu, processors=16)
     assert advice == ways + "`effnet tune` measures what is fastest"
+
+
+@pytest.mark.usefixtures("made")
+def test_advice_names_numba_where_it_lacks(monkeypatch):
+    monkeypatch.setattr(waiting, "has_numba", lambda: False)
+    for source, is_named in (("photos", True), ("store", True), ("digits", False)):
+        advice = wait_advice(Config(data=DataConfig(source=source)), is_gpu=False, processors=2)
+        assert ("pip install effnet[cpu]" in advice) == is_named
 
 
 def test_resident_images_are_neither_prepared_nor_moved():

@@ -19,7 +19,7 @@ from effnet.config import AugmentConfig, DataConfig
 from effnet.data.drawn_views import DrawnViews
 from effnet.data.filling import TrainPlan, Views
 from effnet.data.images import LabelledImages
-from effnet.data.jpeg_scan import KnownScans, ScanMemory
+from effnet.data.jpeg_scan import KnownScans, ScanMemory, can_cut
 from effnet.data.sending import UnsendableError, pack
 from effnet.data.threads import CHUNK, thread_count
 from effnet.data.worker_processes import Memory, WorkerProcesses, can_start_processes
@@ -76,6 +76,7 @@ def filler(views: Views, data: DataConfig, *, seed: int, largest_size: int) -> I
         yield views.fill
         return
     check_sendable(views.images)
+    can_cut()  # Or each process would compile what one keeps for all.
     work = pack(_Work(views.images, views.config, views.augment, views.most_bad, seed))
     size = CHUNK * largest_size**2 * _CHANNELS
     processes = WorkerProcesses[_Part, _Filled](work, thread_count(data.workers), size)

@@ -12,6 +12,7 @@ from effnet.data.augment import is_augmented
 from effnet.data.loader import Batch
 from effnet.data.sources import DIGITS
 from effnet.data.store import is_store
+from effnet.native import has_numba
 from effnet.training.stopwatch import Stopwatch
 
 
@@ -76,6 +77,8 @@ def wait_advice(config: Config, *, is_gpu: bool, processors: int) -> str:
     is_on_workers = config.augment.place == "worker" and is_augmented(config.augment, config.progressive)
     if is_read and is_gpu and is_on_workers:
         ways.append("set augment.place=device")
+    if is_read and config.data.source != DIGITS and not has_numba():
+        ways.append("install Numba (`pip install effnet[cpu]`), which spares JPEG files' parts beside crops")
     if is_read and can_be_prepared(config.data.source):
         ways.append("store small copies of the images with `effnet data prepare`")
     return "; ".join([*ways, "`effnet tune` measures what is fastest"])
