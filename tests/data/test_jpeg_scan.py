@@ -98,6 +98,23 @@ def test_means_that_no_difference_in_the_file_has_are_written(encode):
     _assert_equal_parts(encoded)
 
 
+def test_means_beyond_what_a_difference_can_say_are_left_to_the_whole(encode):
+    """Each is the largest difference above the one before; no encoder writes that."""
+
+    def rising(blocks):
+        encoded = encode(Image.new("L", (8 * blocks, 8)), "JPEG")
+        bits = ("111111110" + 11 * "1" + "1010") * blocks
+        scan = int(bits + "1" * (-len(bits) % 8), 2).to_bytes(-(-len(bits) // 8), "big")
+        return encoded[: read_header(encoded).scan] + scan.replace(b"\xff", b"\xff\0") + encoded[-2:]
+
+    encoded = rising(16)
+    whole, index = simplejpeg.decode_jpeg(encoded), _index(encoded)
+    part = decode_part(encoded, index, slice(0, 8), slice(0, 20))
+    assert np.array_equal(part.pixels, whole[:, :32])
+    assert decode_part(encoded, index, slice(0, 8), slice(100, 128)) is None
+    assert _index(rising(17)) is None
+
+
 @given(data=st.data(), height=st.integers(1, 90), width=st.integers(1, 150), chroma=st.sampled_from(CHROMAS))
 @settings(max_examples=60, deadline=None)
 def test_any_part_of_any_picture(picture, data, height, width, chroma):
