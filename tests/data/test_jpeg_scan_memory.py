@@ -62,11 +62,13 @@ def test_where_numba_cannot_compile_that_is_told_once_and_files_are_whole(
 
     monkeypatch.setattr(jpeg_programs, "find_program", fail)
     jpeg_scan._compiles.cache_clear()
+    jpeg_scan._compile.cache_clear()
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             open_image(encoded, scans=_scans()).decode(Crop(0, 0, 90, 90), 80)
         assert decode_part(encoded, index, slice(0, 9), slice(0, 9)) is None
     jpeg_scan._compiles.cache_clear()
+    jpeg_scan._compile.cache_clear()
     assert parts == []
     reason = "JPEG files are decoded whole, because Numba cannot compile here: OSError: no room"
     assert caplog.messages == [reason]

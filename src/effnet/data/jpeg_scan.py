@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from threading import Lock
 from typing import NamedTuple, TypeAlias
 
@@ -68,38 +68,63 @@ def index_scan(encoded: bytes, header: JpegHeader) -> ScanIndex | None:
     """
     if header.height_place is None or len(encoded) > _MOST_BYTES or not can_cut():
         return None
-    scan = _read_scan(encoded)
-    if scan is None:
+    head = _index_head(encoded[: header.scan], header)
+    if head is None:
         return None
     from effnet.native import jpeg as jpeg_programs  # noqa: PLC0415 - Numba is optional
 
+    index = np.empty(head.numbers, np.int32)
+    index[: at.ENTRIES] = head.content
+    index[at.LENGTH] = len(encoded)
+    return index if jpeg_programs.find(encoded, index) else None
+
+
+class _Head(NamedTuple):
+    """What files of the same head have in common."""
+
+    content: Int32[np.ndarray, " H"]
+    """Of their indices, before the entries."""
+    numbers: int
+    """Of an index."""
+
+
+@lru_cache(maxsize=256)
+def _index_head(start: bytes, header: JpegHeader) -> _Head | None:
+    """Return the head of the index of a file that begins so; many files of a store share one."""
+    scan = _read_scan(start)
+    if scan is None:
+        return None
     across, down = (max(sizes) for sizes in zip(*scan.kinds, strict=True))
     rows, columns = -(-header.height // (8 * down)), -(-header.width // (8 * across))
     group = max(GROUP_WIDTH // (8 * across), 1)
-    groups = rows * -(-columns // group)
-    index = np.zeros(at.numbers(groups, len(scan.kinds)), np.int32)
-    index[at.LENGTH : at.BLOCKS] = (
-        *(len(encoded), len(scan.kinds), rows, columns, group, 8 * down, 8 * across),
+    head = np.zeros(at.ENTRIES, np.int32)
+    head[at.KINDS : at.BLOCKS] = (
+        *(len(scan.kinds), rows, columns, group, 8 * down, 8 * across),
         *(header.height, header.width, (across, down) != (1, 1), scan.head, header.scan),
     )
     for kind, ((width, height), (means, others)) in enumerate(zip(scan.kinds, scan.tables, strict=True)):
-        index[at.BLOCKS + kind] = width * height
-        index[at.MEAN_TABLE + kind], index[at.OTHER_TABLE + kind] = means, others
-        index[at.MEAN_PLACES + means] = scan.places[means]
-        index[at.OTHER_PLACES + others] = scan.places[16 + others]
-    index[at.RANGE_COUNT] = len(scan.ranges)
-    index[at.RANGES : at.RANGES + 2 * len(scan.ranges)] = np.ravel(scan.ranges)
-    return index if jpeg_programs.find(encoded, index) else None
+        head[at.BLOCKS + kind] = width * height
+        head[at.MEAN_TABLE + kind], head[at.OTHER_TABLE + kind] = means, others
+        head[at.MEAN_PLACES + means] = scan.places[means]
+        head[at.OTHER_PLACES + others] = scan.places[16 + others]
+    head[at.RANGE_COUNT] = len(scan.ranges)
+    head[at.RANGES : at.RANGES + 2 * len(scan.ranges)] = np.ravel(scan.ranges)
+    return _Head(head, at.numbers(rows * -(-columns // group), len(scan.kinds)))
 
 
 def can_cut() -> bool:
     """Whether Numba is installed and compiles what is needed; where it does not, that is told once."""
-    with _COMPILING:
-        return has_numba() and _compiles()
+    return has_numba() and _compiles()
 
 
 @cache
 def _compiles() -> bool:
+    with _COMPILING:  # One thread does it, the others wait; and from then on nobody asks here.
+        return _compile()
+
+
+@cache
+def _compile() -> bool:
     try:
         from effnet.native import jpeg as jpeg_programs  # noqa: PLC0415 - Numba is optional
 
