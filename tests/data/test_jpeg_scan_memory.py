@@ -3,7 +3,8 @@
 import logging
 from functools import partial
 from operator import getitem
-from threading import Thread
+from threading import Event, Thread
+from threading import enumerate as enumerate_threads
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from effnet.data.crops import Crop
 from effnet.data.decode import open_image
 from effnet.data.images import LabelledImages
 from effnet.data.jpeg import read_header
-from effnet.data.jpeg_scan import ScanMemory, decode_part, index_scan, saves_enough
+from effnet.data.jpeg_scan import ScanMemory, can_cut, decode_part, index_scan, saves_enough
 from effnet.data.loader import train_batches
 from effnet.data.prepare import prepare_store
 from effnet.data.sources import open_data
@@ -31,7 +32,8 @@ from effnet.native import jpeg_programs
 
 @pytest.fixture(autouse=True)
 def parts(monkeypatch):
-    """Cut small files too; list the parts that are asked for."""
+    """Cut small files too, from the first on; list the parts that are asked for."""
+    assert can_cut()
     asked = []
 
     def noting(encoded, index, rows, columns, *, shrink=1):
@@ -49,6 +51,26 @@ def _index(encoded):
 
 def _scans():
     return ScanMemory(1 << 20).of_image(0)
+
+
+def test_files_are_whole_as_long_as_numba_compiles(picture, encode, parts, monkeypatch):
+    encoded, may_end = encode(picture(200, 200), "JPEG"), Event()
+    monkeypatch.setattr(jpeg_scan, "_TRIED", Event())
+    for function in (jpeg_scan._begin_to_compile, jpeg_scan._compiles, jpeg_scan._compile):
+        function.cache_clear()
+    compiled = jpeg_programs.find_program
+    monkeypatch.setattr(jpeg_programs, "find_program", lambda: may_end.wait(60) and compiled())
+    scans, crop = _scans(), Crop(20, 30, 100, 90)
+    whole = open_image(encoded, scans=scans).decode(crop, 80)[0]
+    assert whole.shape == (200, 200, 3)
+    assert parts == []
+    may_end.set()
+    (compiling,) = (thread for thread in enumerate_threads() if thread.name == "effnet-compile")
+    compiling.join(60)
+    part, inside = open_image(encoded, scans=scans).decode(crop, 80)
+    rows, columns = inside.rounded(*part.shape[:2])
+    assert part.size < whole.size
+    assert np.array_equal(part[rows, columns], whole[30:120, 20:120])
 
 
 def test_where_numba_cannot_compile_that_is_told_once_and_files_are_whole(

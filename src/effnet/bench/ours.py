@@ -25,6 +25,7 @@ from effnet.bench.workload import (
 )
 from effnet.config import AugmentConfig, DataConfig
 from effnet.data.images import Encoded, LabelledImages, Pyramid
+from effnet.data.jpeg_scan import can_cut
 from effnet.data.loader import train_batches
 from effnet.data.pixels import Pixels
 from effnet.data.reading import read_file
@@ -49,6 +50,7 @@ def loader(config: DataConfig, *, encoding: Encoding | None = None, epochs: int 
 
     @contextmanager
     def open_method(workload: Workload) -> Iterator[Pass]:
+        can_cut()  # Or others would be measured while it is compiled.
         images, augment, seeds = _images(workload, encoding), _augment(workload), count()
         settings = _settings(workload, len(images), epochs)
         schedule = StageSchedule((settings,), len(images), settings.batch_size)

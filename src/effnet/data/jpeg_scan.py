@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from functools import cache, lru_cache
-from threading import Lock
+from threading import Event, Lock, Thread
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -23,7 +23,7 @@ from effnet.native import has_numba
 from effnet.native import jpeg_index as at
 
 _LOGGER = logging.getLogger(__name__)
-_COMPILING = Lock()
+_COMPILING, _TRIED = Lock(), Event()
 
 GROUP_WIDTH = 32
 """Pixels between places that are remembered, at the least."""
@@ -117,6 +117,20 @@ def can_cut() -> bool:
     return has_numba() and _compiles()
 
 
+def can_cut_by_now() -> bool:
+    """Whether what is needed is compiled; where nobody does that yet, another thread begins to."""
+    if not _TRIED.is_set() and has_numba():
+        _begin_to_compile()
+        return False
+    return can_cut()
+
+
+@cache
+def _begin_to_compile() -> None:
+    # No daemon: a library in the middle of compiling cannot be stopped safely.
+    Thread(target=_compiles, name="effnet-compile", daemon=False).start()
+
+
 @cache
 def _compiles() -> bool:
     with _COMPILING:  # One thread does it, the others wait; and from then on nobody asks here.
@@ -133,6 +147,8 @@ def _compile() -> bool:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         _LOGGER.warning("JPEG files are decoded whole, because Numba cannot compile here: %s", reason)
         return False
+    finally:
+        _TRIED.set()
     return True
 
 
@@ -225,7 +241,7 @@ class ScanMemory:
         return ImageScans(self, image)
 
     def find(self, image: int, copy: int, encoded: bytes, header: JpegHeader) -> ScanIndex | None:
-        """Return the index of a file, if it has one.
+        """Return the index of a file, if it has one, and if Numba is done with compiling.
 
         Args:
             image: Which of the data set.
@@ -234,7 +250,7 @@ class ScanMemory:
             header: Of it.
         """
         known = self._known.get(image, {})
-        if copy not in known and self.bytes_left > 0:
+        if copy not in known and self.bytes_left > 0 and can_cut_by_now():
             self.add({image: {copy: index_scan(encoded, header)}})
             known = self._known[image]
         return known.get(copy)

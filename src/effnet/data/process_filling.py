@@ -169,6 +169,7 @@ class _Work:
     seed: int
 
     def __call__(self, memory: Memory, part: _Part) -> _Filled:
+        can_cut()  # A process has nothing else to do meanwhile.
         count, size = len(part.order), part.settings.image_size
         plan = TrainPlan(
             step=part.step,
