@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from effnet.api.reading import run_config, weights_of
-from effnet.config import Config
+from effnet.config import Config, WorkerChoice
 from effnet.data.copies import CopySettings, sides_for
 from effnet.data.images import DataSplit
-from effnet.data.prepare import PreparedStore, WorkerKind, prepare_store
+from effnet.data.prepare import PreparedStore, prepare_store
 from effnet.data.processes import join_processes
 from effnet.data.selection import ALL, Selection
 from effnet.errors import UserError
@@ -215,7 +215,7 @@ def prepare(
     settings: CopySettings,
     *,
     workers: int = 0,
-    worker_kind: WorkerKind = "auto",
+    worker_kind: WorkerChoice = "auto",
     max_bad_fraction: float = 0.05,
     report: Callable[[int, int], None] | None = None,
     selection: Selection = ALL,

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from effnet.arch.preprocessing import Preprocessing
 from effnet.arch.spec import SPEC_CONFIG
-from effnet.config.images import AugmentConfig, DataConfig, ModelConfig
+from effnet.config.images import AugmentConfig, DataConfig, ModelConfig, WorkerChoice
 from effnet.config.keeping import CheckpointConfig, EvaluateConfig, TrackingConfig
 from effnet.config.progressive import COUPLED, Coupled, ProgressiveConfig
 from effnet.config.train import (
@@ -37,6 +37,7 @@ __all__ = [
     "ProgressiveConfig",
     "TrackingConfig",
     "TrainConfig",
+    "WorkerChoice",
 ]
 
 

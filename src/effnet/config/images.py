@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -10,6 +10,9 @@ from pydantic.dataclasses import dataclass
 from effnet.arch.preprocessing import Interpolation
 from effnet.arch.spec import SPEC_CONFIG, Activation, Padding
 from effnet.config.ranges import Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt, Seed
+
+WorkerChoice: TypeAlias = Literal["auto", "threads", "processes"]
+"""What prepares images; ``auto`` leaves it open."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=SPEC_CONFIG)
@@ -84,7 +87,7 @@ class DataConfig:
     """Of the draws of ``val_fraction``, ``minival_fraction`` and ``max_train_images``."""
     workers: NonNegativeInt = 0
     """Threads or processes that prepare images; 0: one for each processor."""
-    worker_kind: Literal["auto", "threads", "processes"] = "auto"
+    worker_kind: WorkerChoice = "auto"
     """What ``workers`` are where images are trained on, or 5,000 or more evaluated; batches are the same, bit
     for bit. Threads share one interpreter's lock and keep no large machine busy; processes need Linux, and
     images in local files, tars or a prepared store, or in memory. ``auto``: processes, if a GPU trains and

@@ -11,19 +11,24 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from effnet.config import WorkerChoice
 from effnet.data.bad_images import bad_reason
 from effnet.data.copies import Copies, CopySettings, make_copies
 from effnet.data.images import LabelledImages
 from effnet.data.pillow import BadImageError
-from effnet.data.process_filling import check_sendable, why_not_sendable
-from effnet.data.sending import pack
+from effnet.data.process_filling import pack_work, why_not_sendable
 from effnet.data.store import SplitName
 from effnet.data.threads import chunks, run_ahead, thread_count
-from effnet.data.worker_processes import FEWEST_IMAGES, FEWEST_PROCESSES, Memory, WorkerProcesses
+from effnet.data.worker_processes import (
+    FEWEST_IMAGES,
+    FEWEST_PROCESSES,
+    Memory,
+    WorkerProcesses,
+)
 from effnet.errors import UserError
 
 _IMAGES_AHEAD = 64
@@ -51,7 +56,7 @@ def copier(
     settings: CopySettings,
     *,
     workers: int,
-    worker_kind: Literal["auto", "threads", "processes"],
+    worker_kind: WorkerChoice,
 ) -> Iterator[Copier]:
     """Return who makes copies, for the length of a ``with`` block.
 
@@ -72,9 +77,8 @@ def copier(
     if worker_kind == "threads":
         yield Copier(splits, partial(_make_some, splits, settings), workers)
         return
-    for images in splits.values():
-        check_sendable(images, "--worker-kind")
-    processes = WorkerProcesses[_Asked, list[Copies | str]](pack(_Work(splits, settings)), count, 0)
+    work = pack_work(_Work(splits, settings), splits.values(), "--worker-kind")
+    processes = WorkerProcesses[_Asked, list[Copies | str]](work, count, 0)
     try:
         processes.wait_until_ready()  # Or a prediction would count that, too.
         yield Copier(splits, partial(_make_elsewhere, processes), workers)

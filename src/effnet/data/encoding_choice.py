@@ -9,7 +9,7 @@ from statistics import mean
 import numpy as np
 
 from effnet.data.copying import sample_of
-from effnet.data.decode import open_image
+from effnet.data.decode import image_size
 from effnet.data.images import LabelledImages, Pyramid
 from effnet.data.pillow import BadImageError
 from effnet.data.prepare import open_originals
@@ -65,9 +65,9 @@ def _copies_bytes(images: LabelledImages, index: int, short_sides: tuple[int, ..
     try:
         encoded = images.read(index)
         assert not isinstance(encoded, Pyramid)
-        picture = open_image(encoded)
+        # Which way up does not matter for their number.
+        height, width = image_size(encoded) if isinstance(encoded, bytes) else encoded.shape[:2]
     except (BadImageError, OSError):
         return 0
-    height, width = picture.height, picture.width
     levels = copy_levels(height, width, short_sides)
     return sum(3 * int(np.prod(level_shape(height, width, level))) for level in levels)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
@@ -19,11 +19,10 @@ from effnet.data.bad_images import bad_reason
 from effnet.data.failures import named_failures
 from effnet.data.images import LabelledImages
 from effnet.data.pillow import BadImageError
-from effnet.data.process_filling import check_sendable
-from effnet.data.sending import pack
+from effnet.data.process_filling import pack_work
 from effnet.data.threads import CHUNK, thread_count
 from effnet.data.transforms import eval_image
-from effnet.data.worker_processes import Memory, WorkerProcesses
+from effnet.data.worker_processes import Memory, WorkerKind, WorkerProcesses
 
 EvalView: TypeAlias = UInt8[np.ndarray, "S S 3"] | str
 """An image's pixels, or why there are none."""
@@ -36,7 +35,7 @@ def eval_reader(
     preprocessing: Preprocessing,
     *,
     workers: int,
-    worker_kind: Literal["threads", "processes"],
+    worker_kind: WorkerKind,
 ) -> Iterator[Read]:
     """Return who reads some images, for the length of a ``with`` block; several threads may ask.
 
@@ -53,9 +52,8 @@ def eval_reader(
     if worker_kind == "threads":
         yield read
         return
-    check_sendable(images)
     size = preprocessing.image_size
-    work = pack(_Work(images, preprocessing))
+    work = pack_work(_Work(images, preprocessing), [images])
     processes = WorkerProcesses[range, list[str]](work, thread_count(workers), CHUNK * size**2 * 3)
     try:
         yield partial(_read_elsewhere, processes, size)

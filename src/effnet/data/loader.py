@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from effnet.data.images import LabelledImages
 from effnet.data.jpeg_scan import ScanMemory
 from effnet.data.process_filling import Fill, filler
 from effnet.data.threads import chunks, run_ahead
+from effnet.data.worker_processes import WorkerKind
 from effnet.schedule.progressive import StageSchedule, StageSettings
 
 
@@ -169,7 +170,7 @@ def eval_batches(
     *,
     batch_size: int,
     workers: int = 0,
-    worker_kind: Literal["threads", "processes"] = "threads",
+    worker_kind: WorkerKind = "threads",
     share: Share = ALONE,
 ) -> Generator[EvalBatch, None, None]:
     """Yield each readable image exactly once, in order.

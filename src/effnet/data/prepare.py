@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from jaxtyping import Int64
 
 from effnet.arch.io import to_dict
+from effnet.config import WorkerChoice
 from effnet.data.arrow_files import INDEX_ROWS, INDEX_SCHEMA, SETS_INDEX_SCHEMA
 from effnet.data.copies import Copies, CopySettings
 from effnet.data.copying import Copier, Prediction, copier, copy_images, predict
@@ -41,7 +42,6 @@ from effnet.files import whole_file
 BAD_IMAGES = "bad-images.jsonl"
 LOCK = ".preparing"
 """Held while a folder is written to."""
-WorkerKind: TypeAlias = Literal["auto", "threads", "processes"]
 _Splits: TypeAlias = dict[SplitName, LabelledImages]
 
 
@@ -79,7 +79,7 @@ def predict_store(
     settings: CopySettings,
     *,
     workers: int = 0,
-    worker_kind: WorkerKind = "auto",
+    worker_kind: WorkerChoice = "auto",
     selection: Selection = ALL,
 ) -> Prediction:
     """Predict a store's size and the time that it takes to prepare; nothing is written.
@@ -105,7 +105,7 @@ def prepare_store(
     settings: CopySettings,
     *,
     workers: int = 0,
-    worker_kind: WorkerKind = "auto",
+    worker_kind: WorkerChoice = "auto",
     max_bad_fraction: float = 0.05,
     report: Callable[[int, int], None] | None = None,
     selection: Selection = ALL,

@@ -7,7 +7,7 @@ Dimension key: n rows of a part.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -20,7 +20,7 @@ from effnet.data.drawn_views import DrawnViews
 from effnet.data.filling import TrainPlan, Views
 from effnet.data.images import LabelledImages
 from effnet.data.jpeg_scan import KnownScans, ScanMemory, can_cut
-from effnet.data.sending import UnsendableError, pack
+from effnet.data.sending import Packed, UnsendableError, pack
 from effnet.data.threads import CHUNK, thread_count
 from effnet.data.worker_processes import Memory, WorkerProcesses, can_start_processes
 from effnet.errors import UserError
@@ -34,29 +34,40 @@ Fill: TypeAlias = Callable[[TrainPlan, range], dict[int, str]]
 
 def why_not_sendable(images: LabelledImages) -> str:
     """Return why other processes cannot read these images; empty: they can."""
-    if not can_start_processes():
-        return "this system has no memory that processes can be given (Linux has)"
-    if images.expect is not None or images.blocks:
-        return "these images are fetched many at a time, for all threads of a process"
     try:
-        pack(images)
+        _pack(images, [images])
     except UnsendableError as error:
-        return f"these images cannot be sent to another process: {error}"
+        return str(error)
     return ""
 
 
-def check_sendable(images: LabelledImages, option: str = "data.worker_kind") -> None:
-    """Refuse processes where they cannot read the images.
+def pack_work(work: object, images: Iterable[LabelledImages], option: str = "data.worker_kind") -> Packed:
+    """Make what processes do ready to be sent to them.
 
     Args:
-        images: To be read.
-        option: By which they are asked for, for the message.
+        work: What they do; the images themselves, to see whether they can be sent.
+        images: That they read for it.
+        option: By which processes are asked for, for the message.
 
     Raises:
-        UserError: They cannot.
+        UserError: They cannot read the images.
     """
-    if why := why_not_sendable(images):
-        raise UserError(f"{option} is 'processes', but {why}; set {option}=threads")
+    try:
+        return _pack(work, images)
+    except UnsendableError as error:
+        raise UserError(f"{option} is 'processes', but {error}; set {option}=threads") from error
+
+
+def _pack(work: object, images: Iterable[LabelledImages]) -> Packed:
+    """Do what `pack_work` does; raises UnsendableError."""
+    if not can_start_processes():
+        raise UnsendableError("this system has no memory that processes can be given (Linux has)")
+    if any(each.expect is not None or each.blocks for each in images):
+        raise UnsendableError("these images are fetched many at a time, for all threads of a process")
+    try:
+        return pack(work)
+    except UnsendableError as error:
+        raise UnsendableError(f"these images cannot be sent to another process: {error}") from error
 
 
 @contextmanager
@@ -75,11 +86,11 @@ def filler(views: Views, data: DataConfig, *, seed: int, largest_size: int) -> I
     if data.worker_kind != "processes":
         yield views.fill
         return
-    check_sendable(views.images)
+    work = _Work(views.images, views.config, views.augment, views.most_bad, seed)
+    packed = pack_work(work, [views.images])
     can_cut()  # Or each process would compile what one keeps for all.
-    work = pack(_Work(views.images, views.config, views.augment, views.most_bad, seed))
     size = CHUNK * largest_size**2 * _CHANNELS
-    processes = WorkerProcesses[_Part, _Filled](work, thread_count(data.workers), size)
+    processes = WorkerProcesses[_Part, _Filled](packed, thread_count(data.workers), size)
     try:
         yield _Filling(views, processes).fill
     finally:

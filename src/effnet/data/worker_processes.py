@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
 from queue import SimpleQueue
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -33,6 +33,7 @@ FEWEST_IMAGES = 5_000
 """To be read once; fewer take threads some seconds."""
 MOST_PROCESSES = 64
 """Each takes two of the files that a process may have open; Linux allows 1,024 by default."""
+WorkerKind: TypeAlias = Literal["threads", "processes"]
 Memory: TypeAlias = UInt8[np.ndarray, " B"]
 
 _PATIENCE = 10.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from typing import Literal
 
 import torch
 from jaxtyping import Float64
@@ -15,6 +14,7 @@ from effnet.arch.spec import Output
 from effnet.data.images import LabelledImages
 from effnet.data.loader import eval_batches, prepare_images
 from effnet.data.processes import ONE_PROCESS, Processes
+from effnet.data.worker_processes import WorkerKind
 from effnet.evaluation.metrics import judge, score
 from effnet.evaluation.multilabel import AnyScores, MultiLabelCounts
 
@@ -32,7 +32,7 @@ def evaluate_model(
     device: torch.device,
     batch_size: int,
     workers: int = 0,
-    worker_kind: Literal["threads", "processes"] = "threads",
+    worker_kind: WorkerKind = "threads",
     autocast: torch.dtype | None = None,
     report_bad: Callable[[str, str], None] = _ignore,
     output: Output = "softmax",

@@ -114,6 +114,17 @@ def open_at(data, start):
 
 @njit(inline="always")
 @no_type_check
+def _put_byte(out, place, byte):
+    """Write a byte, and the 0 that follows one of 255; return the place behind."""
+    out[place] = uint8(byte)
+    if byte == uint64(255):
+        out[place + 1] = uint8(0)
+        place += 1
+    return place + 1
+
+
+@njit(inline="always")
+@no_type_check
 def put(out, place, bits, count, value, width):
     """Write up to 32 bits.
 
@@ -132,12 +143,7 @@ def put(out, place, bits, count, value, width):
     count += width
     if count >= 32:
         for shift in (56, 48, 40, 32):
-            byte = (bits >> uint64(shift)) & uint64(255)
-            out[place] = uint8(byte)
-            place += 1
-            if byte == uint64(255):
-                out[place] = uint8(0)
-                place += 1
+            place = _put_byte(out, place, (bits >> uint64(shift)) & uint64(255))
         bits <<= uint64(32)
         count -= 32
     return place, bits, count
@@ -179,12 +185,7 @@ def finish(out, place, bits, count):
     """Fill the last byte up with ones and write what is left; return the place behind it."""
     bits |= ~uint64(0) >> uint64(count)
     while count > 0:
-        byte = bits >> uint64(56)
-        out[place] = uint8(byte)
-        place += 1
-        if byte == uint64(255):
-            out[place] = uint8(0)
-            place += 1
+        place = _put_byte(out, place, bits >> uint64(56))
         bits <<= uint64(8)
         count -= 8
     return place

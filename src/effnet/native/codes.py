@@ -50,7 +50,7 @@ def lay_out(data, place, table, space, most, with_steps):
         laid_out[0] = 0
         if not _lay_out_codes(data, place, table, space, most):
             return False
-        for byte in range(_length(data, place)):
+        for byte in range(table_length(data, place)):
             laid_out[1 + byte] = data[place + byte]
         laid_out[0] = 1
     if with_steps and laid_out[0] == 1:
@@ -61,8 +61,8 @@ def lay_out(data, place, table, space, most, with_steps):
 
 @njit
 @no_type_check
-def _length(data, place):
-    """Return the bytes of a table."""
+def table_length(data, place):
+    """Return how many bytes a table has in the file: its counts, and as many values."""
     length = 16
     for byte in range(16):
         length += data[place + byte]
@@ -73,7 +73,7 @@ def _length(data, place):
 @no_type_check
 def _is_the_same(data, place, kept):
     """Whether a table says what another one said; a length is a part of what it says."""
-    length, same = _length(data, place), 0
+    length, same = table_length(data, place), 0
     while same < length and data[place + same] == kept[same]:
         same += 1
     return same == length

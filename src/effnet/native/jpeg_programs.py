@@ -22,6 +22,7 @@ from effnet.native.codes import (
     lay_out,
     next_code,
     passes,
+    table_length,
 )
 from effnet.native.jit import at, behind, function
 from effnet.native.jpeg_index import (
@@ -259,10 +260,7 @@ def _write_head(data, index, height, width, out, codes):
             if place == 0:
                 return 0
         else:
-            values = 0
-            for length in range(16):
-                values += data[source + length]
-            place = _copy_bytes(data, source, source + 16 + values, out, start + 5)
+            place = _copy_bytes(data, source, source + table_length(data, source), out, start + 5)
         out[start + 2], out[start + 3] = (place - start - 2) >> 8, (place - start - 2) & 255
     return _copy_bytes(data, index[SCAN_HEAD], index[SCAN], out, place)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import replace
-from typing import Literal, TypeAlias
 
 import torch
 
@@ -12,14 +11,12 @@ from effnet.config import DataConfig
 from effnet.data.failures import WorkerError
 from effnet.data.images import LabelledImages
 from effnet.data.loader import Batch, train_batches
-from effnet.data.process_filling import check_sendable, why_not_sendable
+from effnet.data.process_filling import pack_work, why_not_sendable
 from effnet.data.resident import resident_batches
-from effnet.data.worker_processes import FEWEST_IMAGES, FEWEST_PROCESSES
+from effnet.data.worker_processes import FEWEST_IMAGES, FEWEST_PROCESSES, WorkerKind
 from effnet.errors import UnreachableError
 from effnet.schedule.progressive import StageSchedule, StageSettings
 from effnet.training.experiment import Experiment
-
-WorkerKind: TypeAlias = Literal["threads", "processes"]
 
 
 def run_batches(
@@ -38,8 +35,7 @@ def run_batches(
     """
     augment, processes = experiment.config.augment, experiment.processes
     data, workers = experiment.config.data, processes.workers(experiment.config.data.workers)
-    kind = worker_kind(data, workers, experiment.device, experiment.data.train)
-    data = replace(data, workers=workers, worker_kind=kind)
+    data = replace(data, workers=workers)
     if experiment.resident is not None:
         return resident_batches(
             experiment.resident,
@@ -50,6 +46,8 @@ def run_batches(
             start_step=start_step,
             share=processes.share,
         )
+    kind = worker_kind(data, workers, experiment.device, experiment.data.train)
+    data = replace(data, worker_kind=kind)
     return train_batches(
         experiment.data.train,
         schedule,
@@ -72,7 +70,7 @@ def check_workers(data: DataConfig, images: LabelledImages) -> None:
         UserError: They are asked for.
     """
     if data.worker_kind == "processes" and not data.resident:
-        check_sendable(images)
+        pack_work(images, [images])
 
 
 def eval_worker_kind(experiment: Experiment) -> WorkerKind:
